@@ -1,0 +1,320 @@
+"""The recipe: everything that defines one training run, under the paper's names.
+
+A recipe is a YAML file (or the name of one under `experiments/recipes`), checked by the models below. The trailing
+comment of each line of the file is kept as that value's source and shown by `or1lab show`. Dotted overrides such as
+`stages.0.steps=3` change single values; every unknown key is an error that names the nearest right one.
+
+Symbols (paper, section 2 and 4.1): D_R prompts per training step, gs = M responses per prompt, D_T prompts per SGD
+step, N_reuse passes over the rollout buffer, T limit on the response in tokens, tau rollout temperature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from or1lab.errors import UsageError, did_you_mean
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPES = ROOT / "experiments" / "recipes"
+
+# What other systems call our knobs: only ever a hint in an error message, never an alias.
+FOREIGN_NAMES = {
+    "temperature": "tau", "num_generations": "gs", "group_size": "gs", "rollout_n": "gs", "n_samples_per_prompt": "gs",
+    "max_completion_length": "T", "max_response_length": "T", "max_tokens": "T", "generate_max_len": "T",
+    "learning_rate": "lr", "epsilon": "clip_low", "clip_ratio": "clip_low", "clip_ratio_low": "clip_low",
+    "epsilon_high": "clip_high", "clip_ratio_high": "clip_high", "kl_coef": "beta", "kl_loss_coef": "beta",
+    "train_batch_size": "D_R", "rollout_batch_size": "D_R", "ppo_mini_batch_size": "D_T", "mini_batch_size": "D_T",
+    "per_device_train_batch_size": "micro_tokens", "micro_batch_size": "micro_tokens",
+    "num_iterations": "N_reuse", "ppo_epochs": "N_reuse", "steps_per_generation": "D_T",
+    "entropy_coef": "alpha", "entropy_coeff": "alpha", "use_adaptive_entropy": "entropy",
+    "target_entropy": "tgt_ent", "entropy_target": "tgt_ent", "entropy_delta": "delta", "max_ent_coef": "c_max",
+    "max_grad_norm": "grad_clip", "num_train_steps": "stages.0.steps", "max_steps": "stages.0.steps",
+    "model_name_or_path": "model", "torch_dtype": "dtype", "report_to": "wandb", "loss_type": "loss",
+}  # fmt: skip
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+def knob(default: Any, what: str, source: str, **limits: Any) -> Any:
+    """A field with its one-line meaning and where its default comes from (paper, released code or ours)."""
+    return Field(default, description=what, json_schema_extra={"source": source}, **limits)
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Strict):
+    source: str = knob("tiny", "'tiny', 'smol' or a JSONL file of problems", "ours")
+    options: dict[str, Any] = knob({}, "passed to the generator of the source (e.g. operands: [2, 6])", "ours")
+    train: Positive = knob(4096, "number of training problems", "ours")
+    test: Positive = knob(512, "number of held-out problems", "ours")
+    prompt_limit: Positive = knob(64, "longest prompt in tokens; longer ones are dropped from the data", "ours")
+    seed: int = knob(0, "which problems are generated (not the run's seed)", "ours")
+
+
+class Stage(Strict):
+    steps: Positive = Field(description="training steps of this stage")
+    T: Positive | None = Field(None, description="limit on the response, tokens")
+    D_R: Positive | None = None
+    D_T: Positive | None = None
+    N_reuse: Positive | None = None
+    gs: int | None = None
+    tau: float | None = None
+    beta: float | None = None
+    clip_low: float | None = None
+    clip_high: float | None = None
+
+
+class Rollout(Strict):
+    backend: Literal["auto", "vllm", "transformers"] = knob("auto", "engine; auto = vLLM where it is installed", "ours")
+    max_num_seqs: Positive = knob(256, "sequences decoded together", "ours")
+    kv_cache_gib: float = knob(1.0, "KV cache on a CPU, GiB", "ours", gt=0)
+    gpu_memory_utilization: float = knob(0.35, "share of GPU memory for the engine (colocated)", "ours", gt=0, le=0.95)
+    tensor_parallel: Positive = knob(1, "GPUs per engine", "released code: 1 (7B), 2 (32B)")
+
+
+class Eval(Strict):
+    every: int = knob(20, "training steps between evaluations; 0 = only the last", "released code", ge=0)
+    problems: Positive = knob(128, "held-out problems per evaluation", "ours")
+    k: Positive = knob(8, "samples per problem", "released code: n_val 8")
+    final_problems: Positive = knob(256, "held-out problems of the last evaluation", "ours")
+    final_k: Positive = knob(8, "samples per problem of the last evaluation", "ours")
+    tau: float = knob(1.0, "sampling temperature of the evaluation", "paper §8.1", gt=0)
+    T: Positive | None = knob(None, "limit of the evaluation; default the last stage's T", "ours")
+
+
+class Checkpoint(Strict):
+    every: int = knob(20, "training steps between checkpoints; 0 = only the last", "released code", ge=0)
+    keep: Positive = knob(1, "checkpoints kept", "ours")
+
+
+class Recipe(Strict):
+    """One run. Stage overrides are resolved by `stage(i)`; N_SGD is derived (paper eq. 4.1)."""
+
+    name: str = knob("", "name of the run in titles and trackers", "ours")
+    seed: int = knob(0, "root seed: prompts, samples and shuffles are pure functions of it", "ours", ge=0)
+    world: str | None = knob(None, "version tag of a generated world, kept in the manifest", "ours")
+    model: str = knob("tiny", "'tiny', 'smol', a model folder or a Hub name", "ours")
+    dtype: Literal["float32", "bfloat16"] = knob("float32", "of weights and engine", "ours")
+    threads: Positive | None = knob(None, "CPU threads of this process; default: torch's own choice", "ours")
+    data: Data = Data()
+    reward: str = knob("tiny", "'tiny' or 'math': which rule verifier judges", "paper §7")
+
+    D_R: Positive = knob(64, "prompts rolled out per training step", "paper T5")
+    D_T: Positive = knob(64, "prompts per SGD step (mini-batch)", "paper T5")
+    N_reuse: Positive = knob(1, "passes over the rollout buffer", "paper T5")
+    gs: int = knob(16, "responses per prompt (M)", "paper T5")
+    T: Positive = knob(256, "limit on the response, tokens; excludes the prompt", "set by each recipe")
+    tau: float = knob(1.0, "rollout temperature", "paper §8.1", gt=0)
+    top_p: float = knob(1.0, "must be 1: truncated sampling makes rollout and trainer log-probs disagree", "paper §8.1")
+    lr: float = knob(1e-6, "learning rate, constant", "paper §8.1", gt=0)
+    adam_betas: tuple[float, float] = knob((0.9, 0.999), "AdamW moment decays", "released code")
+    weight_decay: float = knob(0.01, "AdamW weight decay", "released code", ge=0)
+    grad_clip: float = knob(1.0, "global gradient norm limit", "released code", gt=0)
+    clip_low: float = knob(0.2, "ratio floor is 1 - clip_low", "paper §8.1", gt=0, lt=1)
+    clip_high: float = knob(0.2, "ratio ceiling is 1 + clip_high", "paper §8.1", gt=0)
+    beta: float = knob(0.0, "weight of the k3 KL term to the reference", "paper §3.2.6", ge=0)
+    std: Literal["unbiased", "population"] = knob("unbiased", "standard deviation of a group", "released code")
+    adv_eps: float = knob(1e-6, "added to the group's standard deviation", "released code", ge=0)
+    mask: Literal["none", "before", "after"] = knob("none", "advantage mask of truncated responses", "paper §3.2.3")
+    reject: Literal["drop", "off"] = knob("drop", "zero-advantage groups", "paper §3.1")
+    loss: Literal["paper", "grpo", "trl_dapo"] = knob("paper", "token weights of the loss", "paper eq. 3.1")
+    partial: Literal["split", "chunk"] = knob("split", "how kept prompts are dealt to mini-batches", "ours")
+    old_logp: Literal["trainer", "sampler"] = knob("trainer", "where pi_k's log-probs come from", "released code")
+    entropy: Literal["none", "constant", "paper", "released", "trl"] = knob("paper", "controller", "paper eq. 3.2")
+    alpha: float = knob(0.0, "constant entropy coefficient (entropy: constant)", "paper §4.5", ge=0)
+    tgt_ent: float = knob(0.2, "target entropy, nats per token", "paper §3.2.5", ge=0)
+    delta: float = knob(0.005, "controller step", "paper §3.2.5", gt=0)
+    c_min: float = knob(0.0, "floor of the controller", "released code", ge=0)
+    c_max: float | None = knob(None, "ceiling of the controller", "paper (none printed)")
+    stages: tuple[Stage, ...] = Field(description="contexts in order; each may override D_R, D_T, gs, T, ...")
+
+    micro_tokens: Positive = knob(1024, "token budget of a micro-batch, padding included", "ours")
+    rollout: Rollout = Rollout()
+    eval: Eval = Eval()
+    checkpoint: Checkpoint = Checkpoint()
+    save_rollouts: Literal["all", "sampled", "none"] = knob("sampled", "rollouts kept in the run folder", "ours")
+    wandb: Literal["offline", "online", "off"] = knob("offline", "mirror to Weights & Biases", "ours")
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _at_least_one_stage(cls, stages: Any) -> Any:
+        if not stages:
+            raise ValueError("a recipe needs at least one stage, e.g. stages: [{steps: 100}]")
+        return stages
+
+    @model_validator(mode="after")
+    def _possible(self) -> Recipe:
+        if self.top_p != 1.0:
+            raise ValueError(
+                f"top_p = {self.top_p} is refused in training: the sampler would renormalise over the surviving "
+                "tokens and its log-probs would no longer be the policy's; use top_p: 1.0"
+            )
+        limit = 0
+        for i in range(len(self.stages)):
+            stage = self._stage_values(i)
+            where = f"stage {i}"
+            if stage["gs"] < 2:
+                raise ValueError(f"{where}: gs = {stage['gs']}, but a group needs 2 responses to have an advantage")
+            if stage["D_R"] % stage["D_T"]:
+                raise ValueError(
+                    f"{where}: D_T = {stage['D_T']} does not divide D_R = {stage['D_R']}, so N_SGD = (D_R / D_T) * "
+                    "N_reuse is no whole number (paper eq. 4.1)"
+                )
+            if stage["T"] < limit:
+                raise ValueError(f"{where}: T = {stage['T']} is below the stage before ({limit}); contexts only grow")
+            limit = stage["T"]
+        return self
+
+    def _stage_values(self, i: int) -> dict[str, Any]:
+        override = self.stages[i].model_dump(exclude_none=True)
+        return {name: override.get(name, getattr(self, name)) for name in Stage.model_fields if name != "steps"}
+
+    def stage(self, i: int) -> Recipe:
+        """This recipe with the overrides of stage `i` in place and that stage as its only one."""
+        return self.model_copy(update={**self._stage_values(i), "stages": (Stage(steps=self.stages[i].steps),)})
+
+    @property
+    def total_steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def N_SGD(self) -> int:
+        """SGD steps per training step, (D_R / D_T) * N_reuse (paper eq. 4.1); of the first stage."""
+        first = self._stage_values(0)
+        return first["D_R"] // first["D_T"] * first["N_reuse"]
+
+    @property
+    def max_T(self) -> int:
+        """Largest response limit of all stages: what the engine is built for."""
+        return max(self._stage_values(i)["T"] for i in range(len(self.stages)))
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole recipe as plain data (JSON-able), defaults included."""
+        return self.model_dump(mode="json")
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Identity of a run: what changes nothing in its numbers (name, mirrors, folder cadence) is left out."""
+    plain = recipe.resolved()
+    for key in ("name", "wandb", "save_rollouts", "threads", "checkpoint"):
+        plain.pop(key)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+# ------------------------------------------------------------------------------------------- reading, overriding
+
+
+def find_recipe(name: str | Path) -> Path:
+    """Path of a recipe file given as such or by preset name. Raises UsageError naming the presets."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    preset = RECIPES / f"{name}.yaml"
+    if preset.is_file():
+        return preset
+    presets = sorted(p.stem for p in RECIPES.glob("*.yaml"))
+    raise UsageError(f"no recipe '{name}'{did_you_mean(str(name), presets)}; a file, or one of: {', '.join(presets)}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; a syntax error names file and line."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not readable YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} does not hold a mapping of keys to values")
+    return content
+
+
+def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read and check a recipe, with `key=value` overrides (dotted keys, YAML values).
+
+    Raises:
+        UsageError: missing file, unknown key (names the nearest right one), impossible value or combination.
+    """
+    path = find_recipe(name)
+    plain = read_yaml(path)
+    plain.setdefault("name", path.stem)
+    for override in overrides:
+        key, value = split_override(override)
+        set_dotted(plain, key, value)
+    return parse_recipe(plain, str(path))
+
+
+def parse_recipe(plain: dict[str, Any], where: str = "recipe") -> Recipe:
+    """Check plain data against the models; every problem is named in one UsageError."""
+    try:
+        return Recipe.model_validate(plain)
+    except ValidationError as error:
+        raise UsageError(f"{where}: " + "; ".join(explain(e, Recipe) for e in error.errors())) from None
+
+
+def split_override(text: str) -> tuple[str, Any]:
+    """`"stages.0.steps=3"` -> `("stages.0.steps", 3)`; the value is read as YAML (so 1e-4 is a number)."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"override '{text}' is not of the form key=value")
+    try:
+        return key.strip(), float(value) if _is_number(value) else yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"override '{text}': {error}") from None
+
+
+def _is_number(text: str) -> bool:
+    # YAML 1.1 reads 1e-4 (no dot) as a string; integers are left to YAML so that they stay integers.
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return not text.strip().lstrip("+-").isdigit()
+
+
+def set_dotted(plain: dict[str, Any], key: str, value: Any) -> None:
+    """Set `a.b.0.c` in nested dicts and lists; missing mappings are created, list positions must exist."""
+    target: Any = plain
+    parts = key.split(".")
+    for i, part in enumerate(parts):
+        last = i == len(parts) - 1
+        if isinstance(target, list):
+            if not part.isdigit() or int(part) >= len(target):
+                raise UsageError(f"'{key}': there is no element '{part}' in a list of {len(target)}")
+            slot: Any = int(part)
+        elif isinstance(target, dict):
+            slot = part
+            if not last:
+                target.setdefault(part, {})
+        else:
+            raise UsageError(f"'{key}': '{'.'.join(parts[:i])}' is a single value and holds no '{part}'")
+        if last:
+            target[slot] = value
+        else:
+            target = target[slot]
+
+
+def explain(error: Any, model: type[BaseModel]) -> str:
+    """One pydantic error in words; an unknown key names the nearest right one or our name for it."""
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        word = location[-1]
+        if word in FOREIGN_NAMES:
+            return f"unknown key '{key}': here it is called '{FOREIGN_NAMES[word]}'"
+        return f"unknown key '{key}'{did_you_mean(word, _fields_at(model, location[:-1]))}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
+
+
+def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
+    nested: dict[str, type[BaseModel]] = {
+        "data": Data, "stages": Stage, "rollout": Rollout, "eval": Eval, "checkpoint": Checkpoint,
+    }  # fmt: skip
+    return list((nested.get(location[0], model) if location else model).model_fields)
