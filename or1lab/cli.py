@@ -1,0 +1,196 @@
+"""The `or1lab` command. Thin: each command parses its arguments and calls the library.
+
+Nothing heavy is imported at the top, so that `--help` answers at once. Exit codes: 0 done, 1 failed, 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from or1lab.errors import Or1labError
+
+app = typer.Typer(
+    name="or1lab",
+    help="The open laboratory for reinforcement learning of long chain-of-thought reasoners.",
+    epilog="First steps: [bold]or1lab preview tiny[/], then [bold]or1lab train tiny --out runs/mine[/].",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+tiny_app = typer.Typer(no_args_is_help=True, help="The tiny world and its base policy.", rich_markup_mode="rich")
+runs_app = typer.Typer(no_args_is_help=True, help="Look at runs.", rich_markup_mode="rich")
+app.add_typer(tiny_app, name="tiny")
+app.add_typer(runs_app, name="runs")
+
+console = Console()
+
+RecipeArg = Annotated[str, typer.Argument(help="Recipe file, or the name of one under experiments/recipes.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides such as D_T=2 or stages.0.steps=3.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False) -> None:
+    """Options of every command."""
+
+
+def print_json(value: Any) -> None:
+    print(jsonlib.dumps(value, indent=2, default=str))
+
+
+@app.command(epilog="Example: or1lab doctor --json")
+def doctor(
+    json: Json = False, quick: Annotated[bool, typer.Option(help="Skip the slow checks (no torch import).")] = False
+) -> None:
+    """What is installed, what will be used, what is wrong and how to mend it."""
+    from or1lab import doctor as checks
+
+    raise typer.Exit(checks.report(as_json=json, quick=quick))
+
+
+@app.command(epilog="Example: or1lab show tiny D_T=2")
+def show(recipe: RecipeArg, overrides: Overrides = None, json: Json = False) -> None:
+    """The resolved recipe, with the N_SGD arithmetic and where each value comes from."""
+    from or1lab import recipe_view
+
+    if json:
+        print_json(recipe_view.as_json(recipe, overrides or []))
+    else:
+        recipe_view.show(recipe, overrides or [], console)
+
+
+@app.command(epilog="Example: or1lab train tiny seed=1 stages.0.steps=40 --out runs/mine/seed-1")
+def train(
+    recipe: RecipeArg,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<recipe>/seed-<seed>.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
+) -> None:
+    """Train one recipe into a run folder."""
+    from or1lab.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    folder = out or Path("runs") / (loaded.name or "run") / f"seed-{loaded.seed}"
+    from or1lab.train import run
+
+    finished = run(loaded, folder, resume=resume)
+    console.print(f"[green]finished[/] {finished.folder}; look at it: or1lab runs show {finished.folder}")
+
+
+@app.command(epilog="Example: or1lab preview tiny -n 3")
+def preview(
+    recipe: RecipeArg,
+    overrides: Overrides = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many problems.")] = 3,
+    json: Json = False,
+) -> None:
+    """Sample, judge and print responses with the verdicts' reasons; trains nothing."""
+    from or1lab.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    from or1lab.train import preview as sample
+
+    rows = sample(loaded, n)
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        verdict = "[green]right[/]" if row["correct"] else "[red]wrong[/]"
+        console.rule(f"{row['problem_id']}: {verdict} ({row['reason']}), {row['length']} tokens")
+        console.print(row["prompt"], style="bold", markup=False, highlight=False)
+        console.print(row["response"], markup=False, highlight=False)
+        console.print(f"gold: {row['gold']}", style="dim", markup=False)
+
+
+@app.command(epilog="Example: or1lab sweep demo --seeds 0,1,2 --jobs 2 --resume")
+def sweep(
+    experiment: Annotated[str, typer.Argument(help="Experiment file, or the name of one under experiments/ablations.")],
+    seeds: Annotated[str | None, typer.Option(help="Comma-separated seeds instead of the file's.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Jobs side by side.")] = 2,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip finished runs, go on with broken ones.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid and start nothing.")] = False,
+    out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
+) -> None:
+    """Run arms x seeds of an experiment, each as a papermill job executing notebooks/train.ipynb."""
+    from or1lab import sweep as sweeps
+
+    chosen = sweeps.parse_seeds(seeds) if seeds else None
+    result = sweeps.run_sweep(experiment, seeds=chosen, jobs=jobs, resume=resume, dry_run=dry_run, out=out)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command(epilog="Example: or1lab figures demo --out figures")
+def figures(
+    names: Annotated[list[str] | None, typer.Argument(help="Figures to draw; default all that have runs.")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Where figures go.")] = Path("figures"),
+) -> None:
+    """Draw figures (PNG, PDF and the data behind them) from run folders."""
+    from or1lab import figures as drawing
+
+    for path in drawing.make_figures(names or [], results, out):
+        console.print(f"wrote {path}", highlight=False)
+
+
+@runs_app.command("list", epilog="Example: or1lab runs list")
+def runs_list(root: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("runs"), json: Json = False) -> None:
+    """Every run under a folder, with its state and last numbers."""
+    from or1lab import runs_view
+
+    runs_view.listing(root, console, print_json if json else None)
+
+
+@runs_app.command("show", epilog="Example: or1lab runs show runs/demo/on-policy/seed-0")
+def runs_show(folder: Annotated[Path, typer.Argument(help="Run folder.")], json: Json = False) -> None:
+    """One run: its state, settings, last numbers and a sampled response."""
+    from or1lab import runs_view
+
+    runs_view.show(folder, console, print_json if json else None)
+
+
+@tiny_app.command("build", epilog="Example: or1lab tiny build --out /some/folder")
+def tiny_build(
+    out: Annotated[Path, typer.Option(help="Folder of the new base policy.")],
+    steps: Annotated[int, typer.Option(min=1, help="Supervised steps of 64 demonstrations.")] = 1500,
+    seed: Annotated[int, typer.Option(help="Seed of weights and demonstrations.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+) -> None:
+    """Rebuild the tiny world's base policy from scratch (about ten minutes on two cores)."""
+    from or1lab.data import tiny_build as builder
+
+    builder.build(out, steps=steps, seed=seed, threads=threads)
+
+
+def main() -> None:
+    """Entry point: errors of ours end with one message; the traceback only with --debug."""
+    debug = "--debug" in sys.argv
+    if debug:  # accepted anywhere on the line
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except Or1labError as error:
+        if debug:
+            raise
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; go on with --resume", style="yellow")
+        sys.exit(130)
+    except OSError as error:
+        if debug:
+            raise
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

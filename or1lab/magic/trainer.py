@@ -1,0 +1,422 @@
+"""MagicTrainer: the maths of this package on TRL's GRPOTrainer. Only glue.
+
+Kept from TRL and transformers: construction, fused head (log-probs and entropy with gradient, no full logits),
+reference model, optimizer, wrapping, weight iteration, saving. Gone round: its `_generate_and_score_completions`
+pads everything and computes log-probs before rewards, so that rejection would save nothing, and its global step counts
+SGD steps. Here one step of the Hugging Face loop is one training step k of the paper:
+
+    rollout -> rewards -> advantages, rejection -> e_k, alpha_k -> N_SGD mini-batches -> controller
+
+The loop's own optimizer step is the last of the N_SGD; the others are taken here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import Trainer
+from trl import GRPOConfig, GRPOTrainer
+from trl.distributed import DistributedBackend
+from trl.generation.vllm_generation import VLLMGeneration
+from trl.trainer.utils import add_fused_lm_head
+
+from or1lab.curriculum import Curriculum
+from or1lab.data.problem import Problem
+from or1lab.errors import Or1labError
+from or1lab.evaluate import evaluate_policy
+from or1lab.magic import diagnostics
+from or1lab.magic.advantages import group_advantages
+from or1lab.magic.entropy import EntropyController
+from or1lab.magic.schedule import mini_batches
+from or1lab.magic.update import MiniBatch, Row, accumulate, log_probs
+from or1lab.recipe import Recipe
+from or1lab.rewards import RewardFn
+from or1lab.rollout.base import Engine
+from or1lab.rollout.buffer import Buffer, collect
+from or1lab.store import Run
+
+STATE = "or1lab_state.json"
+
+
+class MagicTrainer(GRPOTrainer):
+    """Trains one run. Records go to `run`; `on_record` sees each as it is written."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        model: Any,
+        tokenizer: Any,
+        engine: Engine,
+        curriculum: Curriculum,
+        test_problems: list[Problem],
+        reward: RewardFn,
+        run: Run,
+        resuming: bool,
+        on_record: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.recipe, self.engine, self.curriculum, self.reward = recipe, engine, curriculum, reward
+        self.test_problems, self.run, self.on_record = test_problems, run, on_record
+        self.controller = EntropyController(
+            recipe.entropy, recipe.tgt_ent, recipe.delta, recipe.c_min, recipe.c_max, alpha=recipe.alpha
+        )
+        self.pending: dict[str, Any] = {}
+        self.sgd_records: list[dict[str, Any]] = []
+        self.started = self.step_ended = time.perf_counter()
+        self.weights_changed = resuming  # the engine has loaded the base folder
+        super().__init__(
+            model=model,
+            reward_funcs=_no_reward,
+            args=_config(recipe, run.folder / "checkpoints", resuming),
+            train_dataset=Dataset.from_dict({"prompt": [""]}),
+            eval_dataset=Dataset.from_dict({"prompt": [""]}),
+            processing_class=tokenizer,
+        )
+        if self.accelerator.num_processes > 1:
+            raise Or1labError("several training processes are not supported yet; start one")
+        self.temperature_of_head = recipe.tau
+
+    # ------------------------------------------------------------------------------- the Hugging Face loop's hooks
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Step numbers: the prompts of step k are a function of k alone."""
+        steps = list(range(1, self.recipe.total_steps + 1))
+        return DataLoader(steps, batch_size=1, collate_fn=lambda batch: {"step": batch[0]})  # type: ignore[arg-type]
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """One training step k of the paper, up to its last optimizer step (which the loop takes)."""
+        step = int(inputs["step"])
+        stage_index, _ = self.curriculum.at(step)
+        stage = self.curriculum.stages[stage_index]
+        model.train()
+        self._set_temperature(stage.tau)
+        sync_seconds = self.sync_engine()
+        after_sync = time.perf_counter()
+        buffer = collect(
+            self.engine,
+            self.processing_class,
+            self.curriculum.prompts(step),
+            self.reward,
+            group=stage.gs,
+            tau=stage.tau,
+            T=stage.T,
+            seed=self.recipe.seed,
+            step=step,
+        )
+        after_rollout = time.perf_counter()
+        rewards, truncated = buffer.rewards, buffer.truncated
+        advantages, kept = group_advantages(
+            rewards, truncated=truncated, mask=stage.mask, std=stage.std, eps=stage.adv_eps
+        )
+        e_k = buffer.entropy()
+        alpha = self.controller.alpha(e_k)
+        loss, mismatch = self._update(model, stage, step, buffer, advantages, kept, alpha)
+        after_update = time.perf_counter()
+        self.pending = {
+            "step": step,
+            "stage": stage_index,
+            **diagnostics.response_metrics(rewards, truncated, buffer.lengths),
+            **diagnostics.group_metrics(rewards, kept),
+            **mismatch,
+            "entropy/rollout": e_k,
+            "entropy/c": self.controller.c,
+            "entropy/alpha": alpha,
+            "time/sync": sync_seconds,
+            "time/rollout": after_rollout - after_sync,
+            "time/update": after_update - after_rollout,
+        }
+        self.controller.update(e_k)
+        self._keep_rollouts(step, buffer, advantages, kept)
+        self.weights_changed = True
+        return torch.tensor(loss, device=self.args.device)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Write the records of the step that the loop has just finished (its last gradient norm is known only now)."""
+        if not self.pending:  # the loop's closing summary: nothing of ours
+            return
+        record, self.pending = self.pending, {}
+        sgd, self.sgd_records = self.sgd_records, []
+        now = time.perf_counter()
+        if sgd:
+            sgd[-1]["grad/norm"] = float(logs.get("grad_norm", math.nan))
+        norms = [entry["grad/norm"] for entry in sgd]
+        if not all(map(math.isfinite, [*norms, float(logs["loss"])])):
+            raise Or1labError(
+                f"step {record['step']}: loss {logs['loss']} or gradient norm {norms} is not finite; the last "
+                "checkpoint is good: lower lr or look at that step's rollouts, then go on with --resume"
+            )
+        record |= diagnostics.sgd_metrics(sgd)
+        used = record["time/rollout"] + record["time/update"] + record["time/sync"]
+        record |= {
+            "lr": logs["learning_rate"],
+            "loss": float(logs["loss"]),
+            "time/other": now - self.step_ended - used,
+            "time/elapsed": now - self.started,
+            "tokens_per_s": record["tokens/generated"] / (now - self.step_ended),
+            "memory/peak_gib": diagnostics.peak_gib(),
+        }
+        self.step_ended = now
+        for entry in sgd:
+            self.run.log("sgd", **entry)
+        self._record("step", record)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The loop's evaluation: sample held-out problems."""
+        self.evaluate_now(self.recipe.eval.problems, self.recipe.eval.k)
+        return {}
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write aside, then rename: a checkpoint folder is whole or absent. Not TRL's (it adds a model card)."""
+        folder = Path(self.args.output_dir)
+        staging, final = folder / "writing", folder / f"checkpoint-{self.state.global_step}"
+        shutil.rmtree(staging, ignore_errors=True)
+        self._staging = str(staging)
+        try:
+            Trainer._save_checkpoint(self, model, trial)
+        finally:
+            del self._staging
+        written = staging / final.name
+        (written / STATE).write_text(json.dumps({"controller": self.controller.state_dict()}))
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(written, final)
+        shutil.rmtree(staging, ignore_errors=True)
+        for old in checkpoints(folder)[: -self.recipe.checkpoint.keep]:
+            shutil.rmtree(old)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return getattr(self, "_staging", None) or super()._get_output_dir(trial)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.controller.load_state_dict(json.loads((Path(checkpoint) / STATE).read_text())["controller"])
+
+    # ------------------------------------------------------------------------------------------------- the update
+
+    def _update(
+        self,
+        model: Any,
+        stage: Recipe,
+        step: int,
+        buffer: Buffer,
+        advantages: Tensor,
+        kept: Tensor,
+        alpha: float,
+    ) -> tuple[float, dict[str, float]]:
+        """The N_SGD mini-batches of one training step; all optimizer steps but the last. Nothing happens, to weights
+        or optimizer state, when every group was rejected."""
+        used = kept if stage.reject == "drop" else torch.ones_like(kept)
+        generator = torch.Generator().manual_seed(hash_seed(self.recipe.seed, step))
+        batches = mini_batches(
+            used,
+            D_R=stage.D_R,
+            D_T=stage.D_T,
+            N_reuse=stage.N_reuse,
+            partial=stage.partial,
+            generator=generator,
+        )
+        present = ~buffer.rewards.isnan()
+        old: dict[tuple[int, int], Tensor] = {}
+
+        def rows_of(prompts: list[int], on_policy: bool) -> tuple[list[tuple[int, int]], list[Row]]:
+            keys = [(i, j) for i in prompts for j in range(stage.gs) if present[i, j]]
+            return keys, [
+                Row(
+                    buffer.prompts[i],
+                    buffer.samples[i][j].token_ids,
+                    advantages[i, j].item(),
+                    None if on_policy else old[i, j],
+                )
+                for i, j in keys
+            ]
+
+        forward = self._forward(model)
+        if stage.old_logp == "sampler":
+            old |= {(i, j): torch.tensor(s.logprobs) for i, g in enumerate(buffer.samples) for j, s in enumerate(g)}
+        elif len(batches) > 1:
+            later = sorted({i for batch in batches[1:] for i in batch} - set(batches[0]))
+            keys, rows = rows_of(later, on_policy=True)
+            old |= dict(zip(keys, log_probs(rows, forward, stage.micro_tokens, self.args.device), strict=True))
+        batch_tokens = float(buffer.lengths.sum()) / max(1, stage.D_R // stage.D_T)
+        loss, mismatch = 0.0, {}
+        for n, prompts in enumerate(batches):
+            keys, rows = rows_of(prompts, on_policy=n == 0)
+            result = accumulate(
+                rows,
+                forward,
+                self.accelerator.backward,
+                stage,
+                alpha=alpha,
+                device=self.args.device,
+                reference=self._forward(self.ref_model) if self.ref_model is not None else None,
+                batch_tokens=batch_tokens,
+            )
+            if n == 0:  # the weights are still those the engine sampled from
+                mismatch = self._check_sync(result, [buffer.samples[i][j].logprobs for i, j in keys])
+                if stage.old_logp == "trainer":
+                    old |= dict(zip(keys, result.logp, strict=True))
+            loss += result.output.loss.item()
+            self._sgd_record(step, n, result)
+            if n < len(batches) - 1:
+                norm = self.accelerator.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
+                self.sgd_records[-1]["grad/norm"] = float(norm)
+                self.optimizer.step()
+                model.zero_grad()
+        return loss / max(1, len(batches)), mismatch
+
+    def _forward(self, model: Any) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        def forward(ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            with self.accelerator.autocast():
+                out = model(input_ids=ids, labels=labels, fused_lm_head=True)
+            return out.log_probs.float(), out.entropy.float() if out.entropy is not None else out.log_probs.detach()
+
+        return forward
+
+    def _set_temperature(self, tau: float) -> None:
+        """The fused head divides logits by a fixed temperature; a stage with another one gets a new head."""
+        if tau != self.temperature_of_head:
+            for model, outputs in ((self.model, ("log_probs", "entropy")), (self.ref_model, ("log_probs",))):
+                if model is not None:
+                    add_fused_lm_head(self.accelerator.unwrap_model(model), temperature=tau, outputs=outputs)
+            self.temperature_of_head = tau
+
+    def _sgd_record(self, step: int, n: int, result: MiniBatch) -> None:
+        out = result.output
+        self.sgd_records.append(
+            {
+                "step": step,
+                "sgd_step": n,
+                "tokens/kept": int(out.tokens),
+                "entropy/bonus": float(out.entropy),
+                "clip/low_frac": float(out.clip_low_frac),
+                "clip/high_frac": float(out.clip_high_frac),
+                "ratio/max": float(out.ratio_max),
+                "kl/reference": float(out.kl),
+                "loss": float(out.loss),
+            }
+        )
+
+    # ------------------------------------------------------------------------------------------- engine and records
+
+    def sync_engine(self) -> float:
+        """Hand the weights to the engine if they have changed since it last got them; seconds."""
+        begin = time.perf_counter()
+        if self.weights_changed:
+            self.engine.sync(named_weights(self.accelerator.unwrap_model(self.model), self.accelerator))
+            self.weights_changed = False
+        return time.perf_counter() - begin
+
+    def _check_sync(self, result: MiniBatch, sampled: list[list[float]]) -> dict[str, float]:
+        """Distance of the trainer's log-probs from the sampler's on the same tokens. A stale engine shows here."""
+        ours = torch.cat([values.cpu().double() for values in result.logp])
+        theirs = torch.cat([torch.tensor(values, dtype=torch.float64) for values in sampled])
+        return diagnostics.check_mismatch(ours, theirs, self.recipe.dtype, self.engine.name)
+
+    def evaluate_now(self, problems: int, k: int, *, final: bool = False) -> dict[str, Any]:
+        """Evaluate the current weights and record it."""
+        begin = time.perf_counter()
+        self.sync_engine()
+        step = self.state.global_step
+        values, frame = evaluate_policy(
+            self.engine,
+            self.processing_class,
+            self.test_problems[:problems],
+            self.reward,
+            k=k,
+            tau=self.recipe.eval.tau,
+            T=self.recipe.eval.T or self.recipe.max_T,
+            seed=self.recipe.seed,
+            step="final" if final else step,
+        )
+        self.run.write_evals(step, frame.assign(final=final))
+        now = time.perf_counter()
+        record = {"step": step, "final": final, **values, "time/eval": now - begin, "time/elapsed": now - self.started}
+        self.step_ended = now
+        self._record("eval", record)
+        return record
+
+    def _record(self, kind: str, values: dict[str, Any]) -> None:
+        self.run.log(kind, **values)
+        self.on_record({"kind": kind, **values})
+
+    def _keep_rollouts(self, step: int, buffer: Buffer, advantages: Tensor, kept: Tensor) -> None:
+        if self.recipe.save_rollouts == "none":
+            return
+        frame = buffer.frame(advantage=advantages, kept=kept[:, None].expand_as(advantages))
+        if self.recipe.save_rollouts == "sampled":  # two groups a step: enough to read, little to store
+            frame = frame[frame["problem_id"].isin([problem.id for problem in buffer.problems[:2]])]
+        self.run.write_rollouts(step, frame)
+
+
+def named_weights(model: Any, accelerator: Any) -> Iterator[tuple[str, Tensor]]:
+    """(name, weight) of the policy, gathered one by one where it is sharded: TRL's own iteration."""
+    walker = VLLMGeneration.__new__(VLLMGeneration)  # its iteration only; no second engine is built
+    walker.model, walker._dist = model, DistributedBackend(accelerator)
+    return walker._iter_named_params()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints of a run, oldest first."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / STATE).is_file()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def hash_seed(seed: int, step: int) -> int:
+    """Seed of a step's shuffles."""
+    return (seed * 1_000_003 + step) % (1 << 62)
+
+
+def _no_reward(**_: Any) -> list[float]:
+    raise AssertionError("MagicTrainer judges responses itself")
+
+
+def _config(recipe: Recipe, folder: Path, resuming: bool) -> GRPOConfig:
+    cadence = recipe.checkpoint.every
+    return GRPOConfig(
+        output_dir=str(folder),
+        seed=recipe.seed,
+        max_steps=recipe.total_steps,
+        # One HF step = one training step; TRL's own generation, accumulation and reuse are off.
+        per_device_train_batch_size=recipe.gs,
+        num_generations=recipe.gs,
+        gradient_accumulation_steps=1,
+        steps_per_generation=1,
+        num_iterations=1,
+        use_vllm=False,
+        max_completion_length=recipe.max_T,
+        temperature=recipe.tau,
+        beta=max(stage.beta or recipe.beta for stage in recipe.stages),
+        learning_rate=recipe.lr,
+        lr_scheduler_type="constant",
+        warmup_steps=0,
+        optim="adamw_torch",
+        adam_beta1=recipe.adam_betas[0],
+        adam_beta2=recipe.adam_betas[1],
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.grad_clip,
+        bf16=recipe.dtype == "bfloat16",
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=torch.cuda.is_available(),
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if recipe.eval.every else "no",
+        eval_steps=recipe.eval.every or None,
+        eval_on_start=bool(recipe.eval.every) and not resuming,
+        save_strategy="steps" if cadence else "no",
+        save_steps=cadence or 500,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )

@@ -1,0 +1,111 @@
+"""`or1lab show`: a resolved recipe with its arithmetic and the origin of each value.
+
+A value's origin is the trailing comment of its line in the recipe file, else the source given with the knob's default.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from or1lab.recipe import Recipe, find_recipe, load_recipe, split_override
+
+
+def line_comments(text: str) -> dict[str, tuple[int, str]]:
+    """Dotted key -> (line number, trailing comment) of every value in a YAML text."""
+    lines = text.splitlines()
+    found: dict[str, tuple[int, str]] = {}
+
+    def walk(node: yaml.Node, key: str) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for name, value in node.value:
+                walk(value, f"{key}.{name.value}" if key else name.value)
+        elif isinstance(node, yaml.SequenceNode) and any(isinstance(n, yaml.MappingNode) for n in node.value):
+            for i, item in enumerate(node.value):
+                walk(item, f"{key}.{i}")
+        else:
+            line = lines[node.start_mark.line]
+            _, mark, comment = line[node.end_mark.column :].partition("#")
+            found[key] = (node.start_mark.line + 1, comment.strip() if mark else "")
+
+    root = yaml.compose(text)
+    if root is not None:
+        walk(root, "")
+    return found
+
+
+def flatten(model: BaseModel, prefix: str = "") -> list[tuple[str, Any, str, str]]:
+    """(dotted key, value, default's source, description) of every knob, in the order of the model."""
+    rows: list[tuple[str, Any, str, str]] = []
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        extra = field.json_schema_extra
+        source = str(extra.get("source", "")) if isinstance(extra, dict) else ""
+        if isinstance(value, BaseModel):
+            rows += flatten(value, f"{prefix}{name}.")
+        elif name == "stages":
+            for i, stage in enumerate(value):
+                rows += [row for row in flatten(stage, f"stages.{i}.") if row[1] is not None]
+        else:
+            rows.append((f"{prefix}{name}", value, source, field.description or ""))
+    return rows
+
+
+def rows(name: str, overrides: list[str]) -> tuple[Recipe, list[dict[str, Any]]]:
+    """The recipe, and one row per knob: key, value, set_by, source, what."""
+    path = find_recipe(name)
+    recipe = load_recipe(name, overrides)
+    comments = line_comments(path.read_text(encoding="utf-8"))
+    overridden = {split_override(text)[0] for text in overrides}
+    table = []
+    for key, value, source, what in flatten(recipe):
+        if key in overridden:
+            set_by, why = "command line", ""
+        elif key in comments:
+            number, comment = comments[key]
+            set_by, why = f"{path.name}:{number}", comment or "this recipe"
+        else:
+            set_by, why = "default", source
+        table.append({"key": key, "value": value, "set_by": set_by, "source": why, "what": what})
+    return recipe, table
+
+
+def arithmetic(recipe: Recipe) -> list[str]:
+    """N_SGD of each stage in words (paper eq. 4.1)."""
+    lines = []
+    for i in range(len(recipe.stages)):
+        s = recipe.stage(i)
+        policy = "on-policy" if s.N_SGD == 1 else "off-policy"
+        lines.append(
+            f"stage {i}: {s.total_steps} steps, T = {s.T}; {s.D_R} prompts x {s.gs} = {s.D_R * s.gs} responses a step; "
+            f"N_SGD = ({s.D_R} / {s.D_T}) x {s.N_reuse} = {s.N_SGD} ({policy})"
+        )
+    return lines
+
+
+def as_json(name: str, overrides: list[str]) -> dict[str, Any]:
+    recipe, table = rows(name, overrides)
+    stages = [recipe.stage(i) for i in range(len(recipe.stages))]
+    return {
+        "recipe": recipe.resolved(),
+        "N_SGD": [stage.N_SGD for stage in stages],
+        "total_steps": recipe.total_steps,
+        "origin": {row["key"]: {"set_by": row["set_by"], "source": row["source"]} for row in table},
+    }
+
+
+def show(name: str, overrides: list[str], console: Console) -> None:
+    recipe, table = rows(name, overrides)
+    view = Table(title=f"{recipe.name}", title_justify="left")
+    for column in ("knob", "value", "set by", "source"):
+        view.add_column(column, overflow="fold")
+    for row in table:
+        style = "" if row["set_by"] != "default" else "dim"
+        view.add_row(row["key"], str(row["value"]), row["set_by"], row["source"], style=style)
+    console.print(view)
+    for line in arithmetic(recipe):
+        console.print(line, highlight=False)

@@ -1,0 +1,43 @@
+"""Rewards: rule verifiers that say whether a response solves its problem, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from or1lab.data.problem import Problem
+from or1lab.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a response counts as right, and the reason in a word or two ("match", "truncated", "no answer" ...).
+
+    A reason that begins with "error" means that judging itself failed: the sample has no reward."""
+
+    correct: bool
+    reason: str
+
+
+# (problems, response texts, truncated) -> verdicts, all of the same length
+RewardFn = Callable[[Sequence[Problem], Sequence[str], Sequence[bool]], list[Verdict]]
+
+NAMES = ("tiny", "math")
+
+
+def is_error(verdict: Verdict) -> bool:
+    """Judging failed: neither right nor wrong."""
+    return verdict.reason.startswith("error")
+
+
+def get_reward(name: str) -> RewardFn:
+    """The batch reward function of that name. Raises UsageError for an unknown one."""
+    if name == "tiny":
+        from or1lab.data.tiny import verify_tiny
+
+        return lambda problems, texts, cut: list(map(verify_tiny, problems, texts, cut))
+    if name == "math":
+        from or1lab.rewards.math import score_batch
+
+        return score_batch
+    raise UsageError(f"no reward '{name}'{did_you_mean(name, NAMES)}; one of: {', '.join(NAMES)}")

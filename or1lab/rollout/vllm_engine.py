@@ -1,0 +1,132 @@
+"""vLLM in our own process, on CPU and GPU by the same code.
+
+What is done here on purpose (each was a trap):
+- the engine stays in this process, so that weights can be handed over directly;
+- prefills are kept whole and the KV cache is sized so that nothing is ever pre-empted: on a CPU a seeded request
+  whose prefill is split or repeated would have to rewind its generator, which fails;
+- after a reload on a CPU the packed copy of a tied head is rebuilt, else it silently keeps the old weights;
+- the prefix cache is emptied at every sync: its entries belong to the old weights.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from or1lab.rollout.base import Request, Sample
+
+BLOCK = 128  # upper bound of vLLM's KV block size in tokens, for sizing the cache
+
+
+class VllmEngine:
+    """One vLLM engine built for the largest context of a run."""
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        dtype: str,
+        eos_ids: Sequence[int],
+        prompt_limit: int,
+        max_T: int,
+        max_num_seqs: int,
+        tensor_parallel: int = 1,
+        gpu_memory_utilization: float = 0.35,
+    ) -> None:
+        quiet_environment()
+        from transformers import AutoConfig
+        from vllm import LLM
+
+        limit = prompt_limit + max_T
+        self.eos_ids = list(eos_ids)
+        self.on_cpu = not torch.cuda.is_available()
+        options: dict[str, Any] = {"gpu_memory_utilization": gpu_memory_utilization}
+        if self.on_cpu:
+            config = AutoConfig.from_pretrained(folder)
+            # enforce_eager: compiling takes 8-40 s at start and gains nothing at CPU sizes.
+            options = {
+                "kv_cache_memory_bytes": kv_cache_bytes(config, dtype, max_num_seqs, limit),
+                "enforce_eager": True,
+            }
+        self.llm = LLM(
+            model=folder,
+            dtype=dtype,
+            max_model_len=limit,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max(limit, max_num_seqs * prompt_limit),
+            enable_chunked_prefill=False,
+            skip_tokenizer_init=True,
+            logprobs_mode="processed_logprobs",
+            tensor_parallel_size=tensor_parallel,
+            disable_log_stats=True,
+            **options,
+        )
+
+    def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
+        from vllm import SamplingParams
+
+        prompts, params = [], []
+        for request in requests:
+            for seed in request.seeds:
+                prompts.append({"prompt_token_ids": list(request.prompt_ids)})
+                params.append(
+                    SamplingParams(
+                        seed=seed,
+                        temperature=tau,
+                        top_p=1.0,
+                        top_k=0,
+                        max_tokens=T,
+                        logprobs=0,
+                        stop_token_ids=self.eos_ids,
+                        detokenize=False,
+                    )
+                )
+        outputs = iter(self.llm.generate(prompts, params, use_tqdm=False))
+        return [[_sample(next(outputs).outputs[0]) for _ in request.seeds] for request in requests]
+
+    def sync(self, named_weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        runner = self.llm.llm_engine.model_executor.driver_worker.model_runner
+        with torch.no_grad():
+            runner.reload_weights(weights_iterator=((name, weight.detach()) for name, weight in named_weights))
+            if self.on_cpu:
+                _repack_tied_head(runner.get_model())
+        self.llm.reset_prefix_cache()
+
+
+def _sample(output: Any) -> Sample:
+    ids = list(output.token_ids)
+    logprobs = [entry[token].logprob for entry, token in zip(output.logprobs, ids, strict=True)]
+    return Sample(ids, logprobs, truncated=output.finish_reason == "length")
+
+
+def _repack_tied_head(model: torch.nn.Module) -> None:
+    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+
+    head = getattr(model, "lm_head", None)
+    if getattr(model.config, "tie_word_embeddings", False) and head is not None:
+        dispatch_cpu_unquantized_gemm(head, remove_weight=False)
+
+
+def kv_cache_bytes(config: Any, dtype: str, max_num_seqs: int, limit: int) -> int:
+    """Bytes of a KV cache that holds `max_num_seqs` sequences of `limit` tokens, rounded up to blocks.
+
+    2 (keys and values) x layers x KV heads x head size x bytes, for every token of every block."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    per_token = 2 * config.num_hidden_layers * heads * size * (4 if dtype == "float32" else 2)
+    blocks = -(-limit // BLOCK) + 1
+    return per_token * blocks * BLOCK * max_num_seqs
+
+
+def quiet_environment() -> None:
+    """vLLM's settings that must stand in the environment before its import; what the user has set wins."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    # Two jobs side by side would otherwise both be bound to the first core.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")

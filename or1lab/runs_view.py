@@ -1,0 +1,69 @@
+"""`or1lab runs`: the run folders of a tree, in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from or1lab.store import Run, find_runs
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """State and last numbers of a run."""
+    metrics = run.metrics
+    last: dict[str, Any] = {}
+    if len(metrics):
+        for name in ("step", "reward/mean", "entropy/rollout", "eval/accuracy"):
+            values = metrics[name].dropna() if name in metrics else []
+            last[name] = values.iloc[-1].item() if len(values) else None
+    manifest = run.manifest
+    return {
+        "folder": str(run.folder),
+        "experiment": manifest.get("experiment"),
+        "arm": manifest.get("arm"),
+        "seed": manifest["recipe"]["seed"],
+        "status": run.status,
+        "seconds": manifest.get("seconds"),
+        **last,
+    }
+
+
+def listing(root: Path, console: Console, emit: Callable[[Any], None] | None) -> None:
+    rows = [summary(run) for run in find_runs(root)]
+    if emit:
+        emit(rows)
+        return
+    table = Table()
+    columns = ("folder", "status", "step", "reward/mean", "entropy/rollout", "eval/accuracy", "seconds")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("folder", "status") else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    console.print(table if rows else f"no runs under {root}")
+
+
+def show(folder: Path, console: Console, emit: Callable[[Any], None] | None) -> None:
+    run = Run.open(folder)
+    if emit:
+        emit({**summary(run), "manifest": run.manifest})
+        return
+    for key, value in summary(run).items():
+        console.print(f"{key:>16}  {_cell(value)}", highlight=False)
+    for key in ("backend", "model_hash", "data_hash", "recipe_hash", "error"):
+        if run.manifest.get(key):
+            console.print(f"{key:>16}  {run.manifest[key]}", highlight=False, markup=False)
+    steps = run.rollout_steps()
+    if steps:
+        response = run.rollouts(steps[-1]).iloc[0]
+        console.rule(f"a response of step {steps[-1]}: {response['reason']}")
+        console.print(f"{response['prompt']}\n{response['response']}", markup=False, highlight=False)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,102 @@
+"""Where a recipe's model and problems come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from or1lab.data.problem import Problem
+from or1lab.errors import Or1labError, UsageError
+from or1lab.recipe import Data
+
+
+def model_folder(name: str) -> str:
+    """A model folder (or Hub name) for 'tiny', 'smol', a path or a Hub name.
+
+    Raises UsageError for a local folder that is no complete model."""
+    if name == "tiny":
+        from or1lab.data.tiny import BASE
+
+        return str(BASE)
+    if name == "smol":
+        from or1lab.data import smol
+
+        return str(smol.model_folder())
+    path = Path(name).expanduser()
+    if not path.exists():
+        if name.startswith((".", "/", "~")) or name.count("/") != 1:
+            raise UsageError(f"no model folder '{name}'; give 'tiny', 'smol', an existing folder or a Hub name")
+        return name
+    if not (path / "config.json").is_file():
+        raise UsageError(f"{path} holds no config.json, so it is no model folder (save_pretrained writes one)")
+    if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json", "vocab.json")):
+        raise UsageError(f"{path} holds a model but no tokenizer; save it there with tokenizer.save_pretrained('{path}')")
+    return str(path)
+
+
+def load_tokenizer(folder: str) -> Any:
+    """The tokenizer of a model folder. Raises Or1labError when there is none or it cannot be read."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise Or1labError(f"no readable tokenizer for '{folder}': {error}") from None
+
+
+def load_problems(data: Data, split: str, tokenizer: Any) -> list[Problem]:
+    """Problems of a split ("train" or "test"), without those whose prompt is longer than the prompt limit.
+
+    A file holds both splits: its last `test` problems are held out, the `train` before them are trained on."""
+    from or1lab.rollout.base import encode_prompt
+
+    count = data.train if split == "train" else data.test
+    if data.source == "tiny":
+        from or1lab.data import tiny
+
+        problems = tiny.problems(split, count, seed=data.seed, **data.options)
+    elif data.source == "smol":
+        from or1lab.data import smol
+
+        problems = smol.problems(split, count, seed=data.seed, **data.options)
+    else:
+        found = read_problems(Path(data.source))
+        rest = len(found) - data.test
+        if rest < 1:
+            raise UsageError(f"{data.source} holds {len(found)} problems, but data.test keeps {data.test} of them back")
+        problems = found[rest:] if split == "test" else found[: min(rest, data.train)]
+    short = [p for p in problems if len(encode_prompt(tokenizer, p.prompt)) <= data.prompt_limit]
+    if not short:
+        raise UsageError(f"every {split} prompt is longer than data.prompt_limit = {data.prompt_limit} tokens")
+    return short
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """Problems from a JSONL file, one object a line: id, domain, prompt, gold (and meta)."""
+    if not path.is_file():
+        raise UsageError(f"no data file '{path}'; data.source is 'tiny', 'smol' or a JSONL file of problems")
+    problems = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            problems.append(Problem.model_validate_json(line))
+        except ValueError as error:
+            raise UsageError(f"{path}, line {number} is no problem: {error}") from None
+    return problems
+
+
+def problems_hash(problems: Sequence[Problem]) -> str:
+    plain = json.dumps([problem.model_dump() for problem in problems], sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+
+def weights_hash(folder: str) -> str:
+    """SHA-256 over the weight files of a local folder; a Hub name is its own identity."""
+    files = sorted(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else []
+    digest = hashlib.sha256(b"" if files else folder.encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+

@@ -1,0 +1,155 @@
+"""A recipe goes in, a run folder comes out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from or1lab import sources
+from or1lab.curriculum import Curriculum
+from or1lab.errors import UsageError
+from or1lab.recipe import Recipe, recipe_hash
+from or1lab.rewards import get_reward
+from or1lab.store import Run
+from or1lab.tracking import Progress, Tracker
+
+Record = dict[str, Any]
+
+
+def run(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    on_record: Callable[[Record], None] | None = None,
+    labels: dict[str, str] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Train a recipe into the run folder `out`.
+
+    Args:
+        resume: go on from the newest whole checkpoint of a run in `out` (from the start if there is none yet).
+        on_record: called with each metric record as it is written ({"kind": "step" | "eval", "step": ..., ...}).
+        labels: experiment and arm, kept in the manifest.
+        progress: show a progress line.
+
+    Raises:
+        UsageError: an existing run without `resume`, another recipe in that folder, a missing model or data file.
+        Or1labError: the engine's weights differ from the trainer's, a non-finite loss, a full disk.
+    """
+    folder = sources.model_folder(recipe.model)
+    store = _open(recipe, Path(out), resume, labels or {})
+    with store.lock():
+        if store.manifest["status"] == "finished":
+            return store
+        _set_up_process(recipe)
+        bar = Progress(recipe.total_steps, title=recipe.name) if progress else None
+        tracker: list[Tracker] = []  # started last, so that nothing waits for it
+
+        def see(record: Record) -> None:
+            for watcher in (bar.update if bar else None, *(t.log for t in tracker), on_record):
+                if watcher is not None:
+                    watcher(record)
+
+        begin = time.time()
+        store.update_manifest(status="running", error=None)
+        try:
+            trainer, checkpoint = _build(recipe, folder, store, see)
+            tracker.append(Tracker(recipe.resolved(), store))
+            trainer.train(resume_from_checkpoint=checkpoint)
+            trainer.evaluate_now(recipe.eval.final_problems, recipe.eval.final_k, final=True)
+            trainer.save_model(str(store.folder / "checkpoints" / "final"))
+            store.update_manifest(status="finished", finished=time.time(), seconds=_seconds(store, begin))
+        except BaseException as error:
+            store.update_manifest(status="failed", error=f"{type(error).__name__}: {error}", seconds=_seconds(store, begin))
+            raise
+        finally:
+            for watcher in (bar, *tracker):
+                if watcher is not None:
+                    watcher.close()
+    return store
+
+
+def preview(recipe: Recipe, n: int = 3) -> list[Record]:
+    """Sample and judge one response to each of the first `n` training problems; trains nothing."""
+    from or1lab.rollout import open_engine
+    from or1lab.rollout.buffer import collect
+
+    _set_up_process(recipe)
+    folder = sources.model_folder(recipe.model)
+    tokenizer = sources.load_tokenizer(folder)
+    problems = sources.load_problems(recipe.data, "train", tokenizer)[:n]
+    first = recipe.stage(0)
+    buffer = collect(
+        open_engine(recipe, folder, tokenizer), tokenizer, problems, get_reward(recipe.reward),
+        group=1, tau=first.tau, T=first.T, seed=recipe.seed, step="preview",
+    )  # fmt: skip
+    return buffer.frame().to_dict("records")
+
+
+def _open(recipe: Recipe, out: Path, resume: bool, labels: dict[str, str]) -> Run:
+    """Create the run folder, or reopen it; a reopened one must hold the same recipe."""
+    if not (resume and (out / "manifest.json").is_file()):
+        return Run.create(out, recipe=recipe.resolved(), extra={**labels, "recipe_hash": recipe_hash(recipe)})
+    store = Run.open(out)
+    if store.manifest["recipe_hash"] != recipe_hash(recipe):
+        raise UsageError(
+            f"{out} holds a run of another recipe; `or1lab runs show {out}` prints it. Use its recipe, or another --out"
+        )
+    return store
+
+
+def _set_up_process(recipe: Recipe) -> None:
+    import warnings
+
+    import torch
+    from transformers.utils import logging
+
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+
+
+def _build(recipe: Recipe, folder: str, store: Run, see: Callable[[Record], None]) -> tuple[Any, str | None]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from or1lab.magic.trainer import MagicTrainer, checkpoints
+    from or1lab.rollout import open_engine
+
+    tokenizer = sources.load_tokenizer(folder)
+    train, test = (sources.load_problems(recipe.data, split, tokenizer) for split in ("train", "test"))
+    engine = open_engine(recipe, folder, tokenizer)
+    # Master weights in fp32, as in the released code; `dtype` is that of the computation and of the engine.
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    whole = checkpoints(store.folder / "checkpoints")
+    store.truncate_after(int(whole[-1].name.rpartition("-")[2]) if whole else -1)
+    store.update_manifest(
+        backend=engine.name,
+        model_hash=sources.weights_hash(folder),
+        data_hash=sources.problems_hash([*train, *test]),
+    )
+    trainer = MagicTrainer(
+        recipe,
+        model=model,
+        tokenizer=tokenizer,
+        engine=engine,
+        curriculum=Curriculum(recipe, train),
+        test_problems=test,
+        reward=get_reward(recipe.reward),
+        run=store,
+        resuming=bool(whole),
+        on_record=see,
+    )
+    return trainer, str(whole[-1]) if whole else None
+
+
+def _seconds(store: Run, begin: float) -> float:
+    """Seconds spent on this run so far, earlier sittings included."""
+    return float(store.manifest.get("seconds") or 0.0) + time.time() - begin
+
+
