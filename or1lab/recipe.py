@@ -143,6 +143,11 @@ class Recipe(Strict):
     save_rollouts: Literal["all", "sampled", "none"] = knob("sampled", "rollouts kept in the run folder", "ours")
     wandb: Literal["offline", "online", "off"] = knob("offline", "mirror to Weights & Biases", "ours")
 
+    @field_validator("reject", "wandb", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML 1.1 reads a bare off as false
+
     @field_validator("stages", mode="before")
     @classmethod
     def _at_least_one_stage(cls, stages: Any) -> Any:

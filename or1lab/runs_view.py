@@ -56,7 +56,7 @@ def show(folder: Path, console: Console, emit: Callable[[Any], None] | None) -> 
     for key in ("backend", "model_hash", "data_hash", "recipe_hash", "error"):
         if run.manifest.get(key):
             console.print(f"{key:>16}  {run.manifest[key]}", highlight=False, markup=False)
-    steps = run.rollout_steps()
+    steps = run.rollout_steps
     if steps:
         response = run.rollouts(steps[-1]).iloc[0]
         console.rule(f"a response of step {steps[-1]}: {response['reason']}")

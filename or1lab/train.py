@@ -12,7 +12,7 @@ from or1lab.curriculum import Curriculum
 from or1lab.errors import UsageError
 from or1lab.recipe import Recipe, recipe_hash
 from or1lab.rewards import get_reward
-from or1lab.store import Run
+from or1lab.store import Run, now
 from or1lab.tracking import Progress, Tracker
 
 Record = dict[str, Any]
@@ -45,30 +45,33 @@ def run(
         if store.manifest["status"] == "finished":
             return store
         _set_up_process(recipe)
-        bar = Progress(recipe.total_steps, title=recipe.name) if progress else None
-        tracker: list[Tracker] = []  # started last, so that nothing waits for it
-
-        def see(record: Record) -> None:
-            for watcher in (bar.update if bar else None, *(t.log for t in tracker), on_record):
-                if watcher is not None:
-                    watcher(record)
-
         begin = time.time()
         store.update_manifest(status="running", error=None)
+        tracker = Tracker(recipe.resolved(), store)
+        watchers = [tracker.log, *([on_record] if on_record else [])]
+
+        def see(record: Record) -> None:
+            for watcher in watchers:
+                watcher(record)
+
+        bar = None
         try:
             trainer, checkpoint = _build(recipe, folder, store, see)
-            tracker.append(Tracker(recipe.resolved(), store))
+            if progress:
+                bar = Progress(recipe.total_steps, title=recipe.name)
+                watchers.append(bar.update)
             trainer.train(resume_from_checkpoint=checkpoint)
             trainer.evaluate_now(recipe.eval.final_problems, recipe.eval.final_k, final=True)
             trainer.save_model(str(store.folder / "checkpoints" / "final"))
-            store.update_manifest(status="finished", finished=time.time(), seconds=_seconds(store, begin))
         except BaseException as error:
-            store.update_manifest(status="failed", error=f"{type(error).__name__}: {error}", seconds=_seconds(store, begin))
+            spent = _seconds(store, begin)
+            store.update_manifest(status="failed", error=f"{type(error).__name__}: {error}", seconds=spent)
             raise
         finally:
-            for watcher in (bar, *tracker):
-                if watcher is not None:
-                    watcher.close()
+            if bar is not None:
+                bar.close()
+            tracker.close()
+        store.update_manifest(status="finished", finished=now(), seconds=_seconds(store, begin))
     return store
 
 
@@ -115,6 +118,7 @@ def _set_up_process(recipe: Recipe) -> None:
 
 
 def _build(recipe: Recipe, folder: str, store: Run, see: Callable[[Record], None]) -> tuple[Any, str | None]:
+    """The trainer, and the checkpoint to go on from (if any)."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -127,7 +131,9 @@ def _build(recipe: Recipe, folder: str, store: Run, see: Callable[[Record], None
     # Master weights in fp32, as in the released code; `dtype` is that of the computation and of the engine.
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     whole = checkpoints(store.folder / "checkpoints")
-    store.truncate_after(int(whole[-1].name.rpartition("-")[2]) if whole else -1)
+    checkpoint = whole[-1] if whole else None
+    done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    store.truncate_after(done if checkpoint else -1)
     store.update_manifest(
         backend=engine.name,
         model_hash=sources.weights_hash(folder),
@@ -142,10 +148,10 @@ def _build(recipe: Recipe, folder: str, store: Run, see: Callable[[Record], None
         test_problems=test,
         reward=get_reward(recipe.reward),
         run=store,
-        resuming=bool(whole),
+        resuming=checkpoint is not None,
         on_record=see,
     )
-    return trainer, str(whole[-1]) if whole else None
+    return trainer, str(checkpoint) if checkpoint else None
 
 
 def _seconds(store: Run, begin: float) -> float:

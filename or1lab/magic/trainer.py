@@ -168,12 +168,14 @@ class MagicTrainer(GRPOTrainer):
         }
         self.step_ended = now
         for entry in sgd:
-            self.run.log("sgd", **entry)
+            self._record("sgd", entry)
         self._record("step", record)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The loop's evaluation: sample held-out problems."""
-        self.evaluate_now(self.recipe.eval.problems, self.recipe.eval.k)
+        """The loop's evaluation: sample held-out problems. It asks twice at the last step, where ours is the final
+        evaluation anyway."""
+        if self.state.global_step < self.recipe.total_steps:
+            self.evaluate_now(self.recipe.eval.problems, self.recipe.eval.k)
         return {}
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

@@ -64,6 +64,7 @@ class VllmEngine:
             logprobs_mode="processed_logprobs",
             tensor_parallel_size=tensor_parallel,
             disable_log_stats=True,
+            use_tqdm_on_load=False,
             **options,
         )
 
