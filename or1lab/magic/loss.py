@@ -142,8 +142,8 @@ def policy_loss(
     return LossOutput(
         loss=-(weights * objective).sum(),
         tokens=mask.sum(),
-        clip_low=(mask & (ratio < 1 - clip_low) & (advantages < 0)).sum(),
-        clip_high=(mask & (ratio > 1 + clip_high) & (advantages > 0)).sum(),
+        clip_low=((ratio < 1 - clip_low) & (advantages < 0)).sum(),
+        clip_high=((ratio > 1 + clip_high) & (advantages > 0)).sum(),
         ratio_max=ratio.max() if ratio.numel() else nothing,
         entropy_sum=entropy_sum,
         kl_sum=kl_sum,

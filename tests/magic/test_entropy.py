@@ -56,23 +56,20 @@ def test_constant_and_none_never_move():
     assert drive(EntropyController("none", 0.2, 1.0, alpha=1e-3), ENTROPIES)[0] == [0] * len(ENTROPIES)
 
 
-@given(
-    st.sampled_from(KINDS),
-    st.lists(st.floats(0, 1)),
-    st.lists(st.floats(0, 1)),
-    st.sampled_from([None, 0.0, 0.01, 1]),
-)
-def test_resumed_controller_goes_on_exactly_and_c_stays_in_range(kind, before, after, c_max):
-    def fresh() -> EntropyController:
-        return EntropyController(kind, 0.2, 0.005, 0.0, c_max, alpha=0.1)
-
-    unbroken = fresh()
-    whole = drive(unbroken, before + after)
-    stopped, resumed = fresh(), fresh()
-    drive(stopped, before)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("done", range(len(ENTROPIES)))
+def test_resumed_controller_goes_on_exactly(kind, done):
+    unbroken, stopped, resumed = (EntropyController(kind, 0.2, 1.0, alpha=0.1) for _ in range(3))
+    whole = drive(unbroken, ENTROPIES)
+    drive(stopped, ENTROPIES[:done])
     resumed.load_state_dict(stopped.state_dict())
-    assert drive(resumed, after) == (whole[0][len(before) :], whole[1][len(before) :])
-    assert all(0 <= c <= (math.inf if c_max is None else c_max) for c in whole[1])
+    assert drive(resumed, ENTROPIES[done:]) == (whole[0][done:], whole[1][done:])
+
+
+@given(st.sampled_from(KINDS), st.lists(st.floats(0, 1)), st.sampled_from([None, 0.0, 0.01, 1.0]))
+def test_c_and_alpha_stay_in_range(kind, entropies, c_max):
+    alphas, states = drive(EntropyController(kind, 0.2, 0.005, 0.0, c_max), entropies)
+    assert all(0 <= value <= (math.inf if c_max is None else c_max) for value in alphas + states)
 
 
 def test_bad_input():

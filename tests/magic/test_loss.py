@@ -55,8 +55,8 @@ def loss_and_gradients(tensors: dict[str, Tensor], **knobs) -> tuple[LossOutput,
     tensors = differentiable(tensors)
     out = policy_loss(**tensors, **knobs)
     out.loss.backward()
-    entropy_gradient = tensors["entropy"].grad
-    return out, tensors["logp"].grad, torch.zeros(()) if entropy_gradient is None else entropy_gradient
+    gradient = tensors["entropy"].grad  # None when alpha is 0: no backward pass through the entropy
+    return out, tensors["logp"].grad, torch.zeros_like(tensors["logp"]) if gradient is None else gradient
 
 
 def reference(
@@ -118,7 +118,7 @@ def test_loss_and_gradients_equal_the_plain_reference(seed, kind, alpha, beta):
     )
     close(out.loss.item(), loss)
     close(logp_gradient, d_logp, rtol=1e-6, atol=1e-8)
-    close(entropy_gradient.expand_as(d_entropy), d_entropy, rtol=1e-6, atol=1e-8)
+    close(entropy_gradient, d_entropy, rtol=1e-6, atol=1e-8)
     assert (out.clip_low.item(), out.clip_high.item()) == (low, high)
 
 
@@ -210,6 +210,14 @@ def test_entropy_bonus_gradient_through_real_logits():
     close(out.entropy, entropy[mask.bool()].mean().detach())
 
 
+def test_zero_coefficients_log_their_term_but_cost_no_backward_pass():
+    tensors = differentiable(batch(0))
+    out = policy_loss(**tensors, **CLIP)
+    out.loss.backward()
+    assert tensors["entropy"].grad is None
+    assert out.entropy > 0 and out.kl > 0
+
+
 def test_every_token_weighs_the_same_in_eq_3_1_but_not_in_the_released_code():
     """One long response cut into a micro-batch of its own, three short ones in another."""
     long, short = torch.ones(1, 12), torch.ones(3, 2)
@@ -220,6 +228,13 @@ def test_every_token_weighs_the_same_in_eq_3_1_but_not_in_the_released_code():
     assert paper[0] == paper[1] == pytest.approx([1 / 18])
     assert released[0] == pytest.approx([1 / 4 / 12])
     assert released[1] == pytest.approx([3 / 4 / 6])
+
+
+def test_rows_without_tokens_are_no_responses():
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0]])
+    for kind in TOTALS:
+        close(token_weights(kind, mask)[:2], token_weights(kind, mask[:2]))
+        assert (token_weights(kind, mask)[2] == 0).all() and (token_weights(kind, mask[2:]) == 0).all()
 
 
 def trimmed(tensors: dict[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
