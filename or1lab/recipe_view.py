@@ -16,9 +16,10 @@ from or1lab.recipe import Recipe, find_recipe, load_recipe, split_override
 
 
 def line_comments(text: str) -> dict[str, tuple[int, str]]:
-    """Dotted key -> (line number, trailing comment) of every value in a YAML text."""
+    """Dotted key -> (line number, trailing comment of that line) of every value in a YAML text."""
     lines = text.splitlines()
-    found: dict[str, tuple[int, str]] = {}
+    where: dict[str, int] = {}
+    end_of_values: dict[int, int] = {}  # a '#' inside a quoted value is no comment: look behind the line's last value
 
     def walk(node: yaml.Node, key: str) -> None:
         if isinstance(node, yaml.MappingNode):
@@ -28,14 +29,15 @@ def line_comments(text: str) -> dict[str, tuple[int, str]]:
             for i, item in enumerate(node.value):
                 walk(item, f"{key}.{i}")
         else:
-            line = lines[node.start_mark.line]
-            _, mark, comment = line[node.end_mark.column :].partition("#")
-            found[key] = (node.start_mark.line + 1, comment.strip() if mark else "")
+            where[key] = node.start_mark.line
+            end = node.end_mark
+            end_of_values[end.line] = max(end.column, end_of_values.get(end.line, 0))
 
     root = yaml.compose(text)
     if root is not None:
         walk(root, "")
-    return found
+    comment = {line: lines[line][end:].partition("#")[2].strip() for line, end in end_of_values.items()}
+    return {key: (line + 1, comment.get(line, "")) for key, line in where.items()}
 
 
 def flatten(model: BaseModel, prefix: str = "") -> list[tuple[str, Any, str, str]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from or1lab import sources
 from or1lab.curriculum import Curriculum
@@ -14,6 +16,9 @@ from or1lab.recipe import Recipe, recipe_hash
 from or1lab.rewards import get_reward
 from or1lab.store import Run, now
 from or1lab.tracking import Progress, Tracker
+
+if TYPE_CHECKING:
+    from or1lab.rollout.base import Engine
 
 Record = dict[str, Any]
 
@@ -26,6 +31,7 @@ def run(
     on_record: Callable[[Record], None] | None = None,
     labels: dict[str, str] | None = None,
     progress: bool = True,
+    engine: Engine | None = None,
 ) -> Run:
     """Train a recipe into the run folder `out`.
 
@@ -34,6 +40,7 @@ def run(
         on_record: called with each metric record as it is written ({"kind": "step" | "eval", "step": ..., ...}).
         labels: experiment and arm, kept in the manifest.
         progress: show a progress line.
+        engine: sample with this engine instead of starting one; it must be built for the recipe's contexts.
 
     Raises:
         UsageError: an existing run without `resume`, another recipe in that folder, a missing model or data file.
@@ -56,7 +63,7 @@ def run(
 
         bar = None
         try:
-            trainer, checkpoint = _build(recipe, folder, store, see)
+            trainer, checkpoint = _build(recipe, folder, store, see, engine)
             if progress:
                 bar = Progress(recipe.total_steps, title=recipe.name)
                 watchers.append(bar.update)
@@ -75,9 +82,8 @@ def run(
     return store
 
 
-def preview(recipe: Recipe, n: int = 3) -> list[Record]:
+def preview(recipe: Recipe, n: int = 3, engine: Engine | None = None) -> list[Record]:
     """Sample and judge one response to each of the first `n` training problems; trains nothing."""
-    from or1lab.rollout import open_engine
     from or1lab.rollout.buffer import collect
 
     _set_up_process(recipe)
@@ -86,10 +92,19 @@ def preview(recipe: Recipe, n: int = 3) -> list[Record]:
     problems = sources.load_problems(recipe.data, "train", tokenizer)[:n]
     first = recipe.stage(0)
     buffer = collect(
-        open_engine(recipe, folder, tokenizer), tokenizer, problems, get_reward(recipe.reward),
+        engine or open_engine(recipe, folder), tokenizer, problems, get_reward(recipe.reward),
         group=1, tau=first.tau, T=first.T, seed=recipe.seed, step="preview",
     )  # fmt: skip
     return buffer.frame().to_dict("records")
+
+
+def open_engine(recipe: Recipe, folder: str | None = None) -> Engine:
+    """Start the engine a recipe asks for, to hand to `preview` and `run`."""
+    from or1lab import rollout
+
+    _set_up_process(recipe)
+    folder = folder or sources.model_folder(recipe.model)
+    return rollout.open_engine(recipe, folder, sources.load_tokenizer(folder))
 
 
 def _open(recipe: Recipe, out: Path, resume: bool, labels: dict[str, str]) -> Run:
@@ -105,8 +120,14 @@ def _open(recipe: Recipe, out: Path, resume: bool, labels: dict[str, str]) -> Ru
 
 
 def _set_up_process(recipe: Recipe) -> None:
-    import warnings
-
+    """Threads, and what the libraries read from the environment at import; what the user has set wins."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the engine in our process: weights are handed over
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else two jobs are bound to the same first core
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm.*")
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
     import torch
     from transformers.utils import logging
 
@@ -114,20 +135,20 @@ def _set_up_process(recipe: Recipe) -> None:
         torch.set_num_threads(recipe.threads)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 
-def _build(recipe: Recipe, folder: str, store: Run, see: Callable[[Record], None]) -> tuple[Any, str | None]:
+def _build(
+    recipe: Recipe, folder: str, store: Run, see: Callable[[Record], None], engine: Engine | None
+) -> tuple[Any, str | None]:
     """The trainer, and the checkpoint to go on from (if any)."""
     import torch
     from transformers import AutoModelForCausalLM
 
     from or1lab.magic.trainer import MagicTrainer, checkpoints
-    from or1lab.rollout import open_engine
 
     tokenizer = sources.load_tokenizer(folder)
     train, test = (sources.load_problems(recipe.data, split, tokenizer) for split in ("train", "test"))
-    engine = open_engine(recipe, folder, tokenizer)
+    engine = engine or open_engine(recipe, folder)
     # Master weights in fp32, as in the released code; `dtype` is that of the computation and of the engine.
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     whole = checkpoints(store.folder / "checkpoints")

@@ -74,7 +74,7 @@ class MagicTrainer(GRPOTrainer):
         self.pending: dict[str, Any] = {}
         self.sgd_records: list[dict[str, Any]] = []
         self.started = self.step_ended = time.perf_counter()
-        self.weights_changed = resuming  # the engine has loaded the base folder
+        self.weights_changed = True  # whatever the engine holds, the first rollout is this model's
         super().__init__(
             model=model,
             reward_funcs=_no_reward,

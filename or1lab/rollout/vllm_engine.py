@@ -10,7 +10,6 @@ What is done here on purpose (each was a trap):
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -38,7 +37,6 @@ class VllmEngine:
         tensor_parallel: int = 1,
         gpu_memory_utilization: float = 0.35,
     ) -> None:
-        quiet_environment()
         from transformers import AutoConfig
         from vllm import LLM
 
@@ -123,11 +121,3 @@ def kv_cache_bytes(config: Any, dtype: str, max_num_seqs: int, limit: int) -> in
     blocks = -(-limit // BLOCK) + 1
     return per_token * blocks * BLOCK * max_num_seqs
 
-
-def quiet_environment() -> None:
-    """vLLM's settings that must stand in the environment before its import; what the user has set wins."""
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    # Two jobs side by side would otherwise both be bound to the first core.
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")

@@ -1,0 +1,38 @@
+"""Shared fixtures. One engine serves every in-process test of a pytest run: each start costs many seconds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; tests compare runs bit by bit
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import pytest
+
+from or1lab.recipe import Recipe, load_recipe
+
+SMALL = [
+    "D_R=4", "D_T=4", "gs=4", "T=96", "stages.0.steps=4", "eval.every=2", "eval.problems=8", "eval.k=1",
+    "eval.final_problems=8", "eval.final_k=2", "checkpoint.every=2", "wandb=off", "data.train=64", "data.test=16",
+    "rollout.max_num_seqs=32", "save_rollouts=all",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def small_recipe() -> Recipe:
+    """The tiny recipe cut to seconds."""
+    return load_recipe("tiny", SMALL)
+
+
+@pytest.fixture(scope="session")
+def engine(small_recipe: Recipe):  # type: ignore[no-untyped-def]
+    """The one engine of this pytest run, holding the tiny base (tests that change its weights sync first)."""
+    from or1lab.train import open_engine
+
+    return open_engine(small_recipe)
+
+
+@pytest.fixture
+def tmp_run(tmp_path: Path) -> Path:
+    return tmp_path / "run"

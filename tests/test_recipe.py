@@ -1,0 +1,111 @@
+"""Recipes: values, overrides, and errors that say what to write instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from or1lab.errors import UsageError
+from or1lab.recipe import FOREIGN_NAMES, RECIPES, Recipe, load_recipe, recipe_hash
+from or1lab.recipe_view import arithmetic, line_comments, rows
+
+# The paper's quadruples (N_SGD, D_R, D_T, N_reuse), sections 4.4 and 4.5.
+QUADRUPLES = [
+    (1, 64, 64, 1), (2, 64, 32, 1), (2, 64, 64, 2), (4, 64, 16, 1), (4, 64, 64, 4), (1, 32, 32, 1), (1, 16, 16, 1),
+    (4, 256, 64, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_recipe_is_valid(path):
+    assert load_recipe(path).total_steps >= 1
+
+
+@pytest.mark.parametrize("n_sgd, D_R, D_T, N_reuse", QUADRUPLES)
+def test_n_sgd_of_the_papers_quadruples(n_sgd, D_R, D_T, N_reuse):
+    recipe = load_recipe("tiny", [f"D_R={D_R}", f"D_T={D_T}", f"N_reuse={N_reuse}"])
+    assert recipe.N_SGD == n_sgd
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("D_TT=3", "did you mean 'D_T'"),
+        ("eval.evry=3", "did you mean 'every'"),
+        ("stages.0.stepz=3", "did you mean 'steps'"),
+        ("temperature=0.6", "it is called 'tau'"),
+        ("num_generations=8", "it is called 'gs'"),
+        ("max_completion_length=8", "it is called 'T'"),
+        ("learning_rate=1", "it is called 'lr'"),
+        ("epsilon_high=0.28", "it is called 'clip_high'"),
+        ("D_T=5", "does not divide D_R"),
+        ("gs=1", "a group needs 2 responses"),
+        ("top_p=0.9", "refused in training"),
+        ("stages=[{steps: 1, T: 64}, {steps: 1, T: 32}]", "contexts only grow"),
+        ("stages=[]", "at least one stage"),
+        ("lr=quick", "lr: "),
+        ("stages.7.steps=3", "no element '7'"),
+        ("lr.x=3", "single value"),
+        ("lr", "not of the form key=value"),
+    ],
+)
+def test_a_bad_override_is_an_error_that_names_the_mend(override, message):
+    with pytest.raises(UsageError, match=message):
+        load_recipe("tiny", [override])
+
+
+def test_foreign_names_point_at_real_keys():
+    for name, ours in FOREIGN_NAMES.items():
+        assert name not in Recipe.model_fields
+        assert ours.partition(".")[0] in Recipe.model_fields
+
+
+def test_numbers_without_a_dot_stay_numbers():
+    recipe = load_recipe("tiny", ["lr=1e-4", "D_T=2", "delta=5e-4"])
+    assert (recipe.lr, recipe.D_T, recipe.delta) == (1e-4, 2, 5e-4)
+
+
+def test_off_is_a_word():
+    assert load_recipe("tiny", ["wandb=off", "reject=off"]).wandb == "off"
+
+
+def test_missing_recipe_and_broken_yaml(tmp_path):
+    with pytest.raises(UsageError, match="did you mean 'tiny'"):
+        load_recipe("tini")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1\nb: 2")
+    with pytest.raises(UsageError, match="broken.yaml is not readable YAML"):
+        load_recipe(broken)
+    broken.write_text("- 1")
+    with pytest.raises(UsageError, match="mapping"):
+        load_recipe(broken)
+
+
+def test_stage_overrides_and_largest_context():
+    recipe = load_recipe("tiny", ["stages=[{steps: 2, T: 64, gs: 4}, {steps: 3, T: 128, D_T: 4}]"])
+    assert (recipe.stage(0).T, recipe.stage(0).gs, recipe.stage(0).D_T) == (64, 4, 16)
+    assert (recipe.stage(1).T, recipe.stage(1).gs, recipe.stage(1).N_SGD) == (128, 8, 4)
+    assert (recipe.total_steps, recipe.max_T) == (5, 128)
+
+
+def test_hash_ignores_what_changes_no_number_and_sees_what_does():
+    base = recipe_hash(load_recipe("tiny"))
+    assert recipe_hash(load_recipe("tiny", ["wandb=off", "checkpoint.every=3", "name=x"])) == base
+    assert recipe_hash(load_recipe("tiny", ["seed=1"])) != base
+    assert recipe_hash(load_recipe("tiny", ["stages.0.steps=3"])) != base
+
+
+def test_show_gives_every_value_an_origin():
+    recipe, table = rows("tiny", ["D_T=2"])
+    origin = {row["key"]: row for row in table}
+    assert origin["D_T"]["set_by"] == "command line"
+    assert origin["D_R"]["set_by"].startswith("tiny.yaml:") and origin["D_R"]["source"].startswith("paper T5")
+    assert origin["clip_low"]["set_by"] == "default" and origin["clip_low"]["source"].startswith("paper")
+    assert all(row["source"] or row["set_by"] == "command line" for row in table if not row["key"].startswith("stages"))
+    assert "N_SGD = (16 / 2) x 1 = 8 (off-policy)" in arithmetic(recipe)[0]
+
+
+def test_line_comments_belong_to_their_value():
+    text = "a: 1  # one\nb: {c: 2, d: 'x # y'}  # two\ns:\n  - {k: 3}  # three\n"
+    assert line_comments(text)["a"] == (1, "one")
+    assert line_comments(text)["b.c"] == line_comments(text)["b.d"] == (2, "two")
+    assert line_comments(text)["s.0.k"] == (4, "three")
