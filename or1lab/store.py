@@ -73,7 +73,7 @@ class Run:
             "backend": None,
             "error": None,
         }
-        with _room(run.folder):
+        with full_disk_explained(run.folder):
             run.folder.mkdir(parents=True, exist_ok=True)
             (run.folder / METRICS).touch()
         run._write_manifest(manifest | (extra or {}))
@@ -128,7 +128,7 @@ class Run:
     def log(self, kind: str, **values: Any) -> None:
         """Append one record (kind step, sgd or eval) in a single write; numpy and torch scalars are welcome."""
         line = json.dumps({"kind": kind, **values}, default=_plain) + "\n"
-        with _room(self.folder):
+        with full_disk_explained(self.folder):
             if self._descriptor is None:
                 _cut_half_line(self.folder / METRICS)
                 self._descriptor = os.open(
@@ -146,7 +146,7 @@ class Run:
         self._write_frame("evals", step, frame, "-final" if final else "")
 
     def _write_frame(self, kind: str, step: int, frame: pd.DataFrame, suffix: str = "") -> None:
-        with _room(self.folder):
+        with full_disk_explained(self.folder):
             (self.folder / kind).mkdir(exist_ok=True)
         # Serialised in memory first, so that a full disk is met in one place only.
         content = frame.assign(step=step).to_parquet(index=False)
@@ -285,7 +285,7 @@ def write_atomic(path: Path, content: bytes) -> None:
         Or1labError: no room on the disk.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with _room(path.parent):
+    with full_disk_explained(path.parent):
         try:
             with aside.open("wb") as file:
                 file.write(content)
@@ -325,7 +325,7 @@ def is_locked(path: Path) -> bool:
 
 
 @contextmanager
-def _room(folder: Path) -> Iterator[None]:
+def full_disk_explained(folder: Path) -> Iterator[None]:
     """Turn 'no space left' into a message that says where, how much is left, and how to go on."""
     try:
         yield

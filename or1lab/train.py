@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from or1lab.curriculum import Curriculum
 from or1lab.errors import UsageError
 from or1lab.recipe import Recipe, recipe_hash
 from or1lab.rewards import get_reward
+from or1lab.rollout import environment
 from or1lab.store import Run, now
 from or1lab.tracking import Progress, Tracker
 
@@ -120,14 +119,8 @@ def _open(recipe: Recipe, out: Path, resume: bool, labels: dict[str, str]) -> Ru
 
 
 def _set_up_process(recipe: Recipe) -> None:
-    """Threads, and what the libraries read from the environment at import; what the user has set wins."""
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the engine in our process: weights are handed over
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else two jobs are bound to the same first core
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm.*")
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    """Threads, environment and the silence of libraries."""
+    environment.prepare()
     import torch
     from transformers.utils import logging
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from or1lab.rollout import environment
 from or1lab.rollout.base import Request, Sample
 
 BLOCK = 128  # upper bound of vLLM's KV block size in tokens, for sizing the cache
@@ -37,6 +38,7 @@ class VllmEngine:
         tensor_parallel: int = 1,
         gpu_memory_utilization: float = 0.35,
     ) -> None:
+        environment.prepare()
         from transformers import AutoConfig
         from vllm import LLM
 
