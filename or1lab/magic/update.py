@@ -56,8 +56,9 @@ def old_logp_tensor(rows: Sequence[Row], mask: Tensor) -> Tensor | None:
     """(B, L-1) log pi_k at the response positions; None if the rows are still on-policy."""
     if rows[0].old_logp is None:
         return None
-    old = torch.zeros(mask.shape, device=mask.device)
-    old[mask] = torch.cat([row.old_logp for row in rows if row.old_logp is not None]).to(mask.device)
+    values = torch.cat([row.old_logp for row in rows if row.old_logp is not None]).to(mask.device)
+    old = torch.zeros(mask.shape, device=mask.device, dtype=values.dtype)
+    old[mask] = values
     return old
 
 

@@ -1,0 +1,118 @@
+"""The update through a real model against eq. 3.1 written out on plain logits, whatever the micro-batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+from trl.trainer.utils import add_fused_lm_head
+
+from or1lab.magic.update import Row, accumulate, log_probs, old_logp_tensor, pack
+from or1lab.recipe import load_recipe
+
+CPU = torch.device("cpu")
+
+
+def small_model() -> Qwen2ForCausalLM:
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=30, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, tie_word_embeddings=False,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config).double()
+
+
+def forward_of(model, tau: float = 1.0):
+    add_fused_lm_head(model, temperature=tau, outputs=("log_probs", "entropy"))
+
+    def forward(ids, labels):
+        out = model(input_ids=ids, labels=labels, fused_lm_head=True)
+        return out.log_probs, out.entropy
+
+    return forward
+
+
+def some_rows(off_policy: bool) -> list[Row]:
+    generator = torch.Generator().manual_seed(3)
+
+    def tokens(n: int) -> list[int]:
+        return torch.randint(2, 30, (n,), generator=generator).tolist()
+
+    lengths = [(3, 5), (4, 1), (2, 17), (6, 9), (3, 12), (5, 2)]
+    rows = []
+    for n, (prompt, response) in enumerate(lengths):
+        old = -3.4 + 0.5 * torch.randn(response, generator=generator, dtype=torch.float64) if off_policy else None
+        rows.append(Row(tokens(prompt), tokens(response), (-1.0) ** n * (0.5 + n / 4), old))
+    return rows
+
+
+def reference_loss(model, rows, recipe, alpha: float, tau: float) -> torch.Tensor:
+    """Eq. 3.1, one response and one token at a time, on plain logits."""
+    total, tokens = torch.zeros((), dtype=torch.float64), 0
+    for row in rows:
+        ids = torch.tensor([row.prompt_ids + row.token_ids])
+        logits = model(ids).logits[0] / tau
+        for t, token in enumerate(row.token_ids):
+            log_p = logits[len(row.prompt_ids) + t - 1].log_softmax(-1)
+            old = log_p[token].detach() if row.old_logp is None else row.old_logp[t]
+            rho = (log_p[token] - old).exp()
+            clipped = rho.clamp(1 - recipe.clip_low, 1 + recipe.clip_high)
+            entropy = -(log_p.exp() * log_p).sum()
+            total = total + torch.minimum(rho * row.advantage, clipped * row.advantage) + alpha * entropy
+            tokens += 1
+    return -total / tokens
+
+
+@pytest.mark.parametrize("budget", [8, 40, 10_000])
+@pytest.mark.parametrize("off_policy, tau", [(False, 1.0), (True, 0.6)])
+def test_gradients_are_those_of_eq_3_1(budget, off_policy, tau):
+    recipe = load_recipe("tiny", [f"micro_tokens={budget}", "clip_high=0.3"])
+    rows = some_rows(off_policy)
+    plain, ours = small_model(), small_model()
+    expected = reference_loss(plain, rows, recipe, 0.01, tau)
+    expected.backward()
+    result = accumulate(rows, forward_of(ours, tau), lambda loss: loss.backward(), recipe, alpha=0.01, device=CPU)
+    torch.testing.assert_close(result.output.loss.double(), expected.detach(), rtol=1e-5, atol=1e-6)
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)  # the fused head works in fp32
+
+
+def test_row_log_probs_come_back_in_order():
+    recipe = load_recipe("tiny", ["micro_tokens=24"])
+    model, rows = small_model(), some_rows(False)
+    forward = forward_of(model)
+    result = accumulate(rows, forward, lambda loss: None, recipe, alpha=0.0, device=CPU)
+    again = log_probs(rows, forward, 50, CPU)
+    for row, a, b in zip(rows, result.logp, again, strict=True):
+        ids = torch.tensor([row.prompt_ids + row.token_ids])
+        plain = model(ids).logits.log_softmax(-1)[0, :-1].gather(-1, ids[0, 1:, None])[:, 0]
+        torch.testing.assert_close(a.double(), plain[len(row.prompt_ids) - 1 :].detach(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(b, a)
+
+
+def test_pack_aligns_labels_mask_and_old_log_probs():
+    rows = [Row([7, 8], [9, 10, 11], 1.0, torch.tensor([-1.0, -2.0, -3.0])), Row([5], [6], 1.0, torch.tensor([-4.0]))]
+    ids, labels, mask = pack(rows, CPU)
+    assert ids.tolist() == [[7, 8, 9, 10, 11], [5, 6, 0, 0, 0]]
+    assert labels.tolist() == [[-100, -100, 9, 10, 11], [-100, 6, -100, -100, -100]]
+    assert mask.int().tolist() == [[0, 1, 1, 1], [1, 0, 0, 0]]
+    old = old_logp_tensor(rows, mask)
+    assert old[mask].tolist() == [-1.0, -2.0, -3.0, -4.0]
+
+
+def test_kl_to_a_reference_pulls_towards_it():
+    recipe = load_recipe("tiny", ["beta=0.5"])
+    rows = [Row(r.prompt_ids, r.token_ids, 0.0, None) for r in some_rows(False)]
+    model = small_model()
+    torch.manual_seed(5)
+    other = small_model()
+    with torch.no_grad():
+        for p in other.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    forward, reference = forward_of(model), forward_of(other)
+    before = accumulate(rows, forward, lambda x: x.backward(), recipe, alpha=0.0, device=CPU, reference=reference)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.sub_(0.05 * p.grad)
+    after = accumulate(rows, forward, lambda x: None, recipe, alpha=0.0, device=CPU, reference=reference)
+    assert 0 < after.output.kl < before.output.kl
