@@ -1,0 +1,138 @@
+"""One notebook, executed by papermill in a process of its own: `python -m or1lab.notebook SOURCE OUTPUT PARAMETERS`.
+
+A process per notebook, because kernels started side by side from one process have raced for ports and kept their
+memory; here every kernel talks over sockets in a private folder, so there is no port to race for. The process ends
+when the one that started it dies, and takes its kernel along. Its output is the notebook's; the last line of a failure
+says which cell failed and why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from or1lab.errors import Or1labError, UsageError, did_you_mean
+from or1lab.recipe import ROOT
+from or1lab.store import full_disk_explained, held
+
+KERNEL = "python3"  # of the running interpreter, see `start`
+JOB_LOCK = ".job.lock"
+
+
+def check_parameters(notebook: Path, names: Iterable[str]) -> None:
+    """Every name must be in the notebook's parameters cell; papermill itself would only log a warning.
+
+    Raises:
+        UsageError: no such notebook, or an unknown parameter (names the nearest right one).
+    """
+    from papermill import inspect_notebook
+
+    if not notebook.is_file():
+        raise UsageError(f"there is no notebook {notebook}")
+    known = inspect_notebook(str(notebook))
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise UsageError(f"{notebook.name} has no parameter '{name}'{hint}; it has: {', '.join(known) or 'none'}")
+
+
+def start(
+    notebook: Path, output: Path, parameters: dict[str, Any], *, log: Path, threads: int | None = None
+) -> subprocess.Popen[bytes]:
+    """Execute a notebook in a new process; `output` and `log` lie in the folder that the process locks.
+
+    The kernel is that of the running interpreter and works in the repository's root. `threads` limits the numerical
+    libraries. Raises Or1labError if there is no room for the log.
+    """
+    # A kernel that the user registered elsewhere under the same name must not win over this environment's.
+    env = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"}
+    if threads:
+        env["OMP_NUM_THREADS"] = str(threads)
+    arguments = [str(notebook.resolve()), str(output.resolve()), json.dumps(parameters), str(os.getpid())]
+    with full_disk_explained(log.parent):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "or1lab.notebook", *arguments],
+                cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+
+def execution_failed(output: Path) -> bool:
+    """Whether an executed notebook ended with an error or never came to its end."""
+    about = json.loads(output.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
+    return bool(about.get("exception")) or not about.get("end_time")
+
+
+def last_line(log: Path) -> str:
+    """The last thing a log says, or an empty string."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def execute(source: str, output: str, parameters: dict[str, Any]) -> None:
+    """Execute a notebook here; what its cells print is printed.
+
+    Raises:
+        Or1labError: a cell failed or the kernel died; names the cell. The notebook is saved up to there.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory(prefix="or1lab-") as sockets:
+        try:
+            papermill.execute_notebook(
+                source, output, parameters,
+                kernel_name=KERNEL, cwd=str(ROOT), progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
+                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/k"}}),
+            )  # fmt: skip
+        except papermill.PapermillExecutionError as error:
+            print(error, flush=True)
+            reason = " ".join(f"{error.ename}: {error.evalue}".split())
+            raise Or1labError(f"cell In [{error.exec_count}]: {reason}") from None
+        except DeadKernelError:
+            cell = _mark_failed(Path(output))
+            raise Or1labError(f"cell In [{cell}]: the kernel died (killed, or out of memory)") from None
+
+
+def _mark_failed(output: Path) -> int:
+    """Note a kernel's death in the notebook, where papermill saved 'completed'; which code cell was running."""
+    notebook = json.loads(output.read_text(encoding="utf-8"))
+    notebook["metadata"]["papermill"]["exception"] = True
+    output.write_text(json.dumps(notebook, indent=1) + "\n", encoding="utf-8")
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    return sum(bool(cell["metadata"]["papermill"]["start_time"]) for cell in code)
+
+
+def _end_with(parent: int) -> None:
+    """End this process, and through it the kernel, when the process that started it is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)  # nbclient shuts the kernel down
+    time.sleep(5)
+    os._exit(1)  # the kernel notices by itself that its parent is gone
+
+
+def main(source: str, output: str, parameters: str, parent: str) -> int:
+    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+    try:
+        with held(Path(output).parent / JOB_LOCK, f"another process is executing {output}"):
+            execute(source, output, json.loads(parameters))
+    except Or1labError as error:
+        print(error, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

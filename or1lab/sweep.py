@@ -1,0 +1,327 @@
+"""Arms x seeds of an experiment, each a papermill job that executes `notebooks/train.ipynb` into its own run folder.
+
+A job is a process: one that fails or is killed is reported and stops no other. What is done and what is left is read
+from the run folders alone, so a sweep that died anywhere goes on with --resume.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from rich.console import Console
+
+from or1lab import notebook as notebooks
+from or1lab.errors import Or1labError, UsageError, did_you_mean
+from or1lab.recipe import ROOT, Recipe, explain, load_recipe, read_yaml, recipe_hash
+from or1lab.store import LOCK, MANIFEST, Run, find_runs, is_locked
+from or1lab.sweep_view import Screen, print_grid, print_outcome
+
+EXPERIMENTS = ROOT / "experiments" / "ablations"
+NOTEBOOK = ROOT / "notebooks" / "train.ipynb"
+GRACE = 15.0  # seconds in which the children of a killed sweep are surely gone
+
+FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Arm(BaseModel):
+    """One variant: what it is called in figures, and the recipe keys it sets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    label: str
+    set: dict[str, Any] = {}
+
+
+class Experiment(BaseModel):
+    """A question, the arms that answer it and the seeds they run with (`experiments/ablations/*.yaml`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: FolderName
+    title: str
+    question: str
+    recipe: str
+    set: dict[str, Any] = {}
+    arms: dict[FolderName, Arm] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+    baseline: str
+    figure: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        if self.baseline not in self.arms:
+            raise ValueError(f"the baseline '{self.baseline}' is no arm{did_you_mean(self.baseline, self.arms)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the grid."""
+
+    experiment: Experiment
+    arm: str
+    seed: int
+    recipe: Recipe
+    overrides: tuple[str, ...]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm} seed {self.seed}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "train.log"
+
+    @property
+    def executed(self) -> Path:
+        return self.folder / "train.ipynb"
+
+    def parameters(self, resume: bool) -> dict[str, Any]:
+        """What the notebook's parameters cell receives."""
+        preset = self.experiment.recipe
+        return {
+            "recipe": str(Path(preset).resolve()) if Path(preset).is_file() else preset,
+            "overrides": list(self.overrides),
+            "seed": self.seed,
+            "out": str(self.folder.resolve()),
+            "resume": resume,
+            "experiment": self.experiment.name,
+            "arm": self.arm,
+        }
+
+    @property
+    def state(self) -> str:
+        """new, running (a living process has it), finished, failed, interrupted, or other recipe."""
+        if is_locked(self.folder / notebooks.JOB_LOCK) or is_locked(self.folder / LOCK):
+            return "running"
+        if not (self.folder / MANIFEST).exists():
+            return "new"
+        run = Run.open(self.folder)
+        if run.manifest["recipe_hash"] != recipe_hash(self.recipe):
+            return "other recipe"
+        if run.status == "finished" and self.executed.exists() and notebooks.execution_failed(self.executed):
+            return "failed"  # trained, but a later cell (a figure) is missing: executing again is cheap
+        return run.status
+
+
+@dataclass
+class Outcome:
+    """What became of a job; state is finished, failed, running (in another process) or, unstarted, the job's own."""
+
+    job: Job
+    state: str
+    seconds: float | None = None  # of this sweep; None if it did not start the job
+    error: str | None = None
+
+
+@dataclass
+class SweepResult:
+    """All jobs of the grid in order; exit_code is 0 only if every run is finished (a dry run always is 0)."""
+
+    outcomes: list[Outcome]
+    exit_code: int
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`"0,1,2"` -> [0, 1, 2]. Raises UsageError for anything else."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds '{text}' is not a list such as 0,1,2") from None
+
+
+def load_experiment(name: str | Path) -> Experiment:
+    """An experiment from a file, or by the name of one under `experiments/ablations`.
+
+    Raises:
+        UsageError: missing file, unknown key (names the nearest right one), impossible value.
+    """
+    path = Path(name) if Path(name).is_file() else EXPERIMENTS / f"{name}.yaml"
+    if not path.is_file():
+        names = sorted(p.stem for p in EXPERIMENTS.glob("*.yaml"))
+        raise UsageError(
+            f"no experiment '{name}'{did_you_mean(str(name), names)}; a file, or one of: {', '.join(names)}"
+        )
+    try:
+        return Experiment.model_validate(read_yaml(path))
+    except ValidationError as error:
+        problems = [explain(e, Arm if e["loc"][:1] == ("arms",) else Experiment) for e in error.errors()]
+        raise UsageError(f"{path}: " + "; ".join(problems)) from None
+
+
+def expand(experiment: Experiment, seeds: list[int] | None = None, out: str | Path = "runs") -> list[Job]:
+    """The grid, seed by seed so that arms stay comparable when a sweep stops early; every recipe is checked here."""
+    seeds = experiment.seeds if seeds is None else seeds
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"the seeds {seeds} repeat: the same run twice is no second run")
+    jobs = []
+    for seed in seeds:
+        for name, arm in experiment.arms.items():
+            overrides = tuple(f"{key}={json.dumps(value)}" for key, value in (experiment.set | arm.set).items())
+            try:
+                recipe = load_recipe(experiment.recipe, [*overrides, f"seed={seed}"])
+            except UsageError as error:
+                raise UsageError(f"experiment {experiment.name}, arm {name}: {error}") from None
+            folder = Path(out) / experiment.name / name / f"seed-{seed}"
+            jobs.append(Job(experiment, name, seed, recipe, overrides, folder))
+    return jobs
+
+
+def run_sweep(
+    experiment: str | Path | Experiment,
+    *,
+    seeds: list[int] | None = None,
+    jobs: int = 2,
+    resume: bool = False,
+    dry_run: bool = False,
+    out: str | Path = "runs",
+    notebook: Path = NOTEBOOK,
+    console: Console | None = None,
+) -> SweepResult:
+    """Run what of the grid is not done yet, `jobs` at a time, and report on `console`.
+
+    Raises:
+        UsageError: a wrong experiment file, recipe or notebook parameter; nothing has been started then.
+        Or1labError: run folders exist and `resume` is off, or hold another recipe; or the sweep was stopped (Ctrl-C).
+    """
+    console = console or Console()
+    if not isinstance(experiment, Experiment):
+        experiment = load_experiment(experiment)
+    grid = expand(experiment, seeds, out)
+    notebooks.check_parameters(notebook, grid[0].parameters(resume))
+    if dry_run:
+        outcomes = [Outcome(job, job.state) for job in grid]
+        print_grid(console, outcomes, estimate(grid, Path(out)), jobs)
+        return SweepResult(outcomes, 0)
+    outcomes = _plan(grid, resume)
+    with Screen(console, outcomes) as screen:
+        try:
+            _work(outcomes, jobs, notebook, screen)
+        except KeyboardInterrupt:
+            raise Or1labError(
+                "the sweep was stopped; what is written is kept: go on with the same command and --resume"
+            ) from None
+    print_outcome(console, outcomes, Path(out) / experiment.name)
+    return SweepResult(outcomes, int(any(outcome.state != "finished" for outcome in outcomes)))
+
+
+def estimate(grid: list[Job], out: Path) -> dict[str, float | None]:
+    """Seconds that each job still needs (by name), from finished runs of the experiment; None where there is none."""
+    rates: dict[str, list[float]] = {}
+    for run in find_runs(out / grid[0].experiment.name):
+        manifest = run.manifest
+        if manifest["status"] == "finished" and manifest["seconds"]:
+            steps = sum(stage["steps"] for stage in manifest["recipe"]["stages"])
+            rates.setdefault(manifest["arm"], []).append(manifest["seconds"] / steps)
+    every = [rate for arm in rates.values() for rate in arm]
+    seconds: dict[str, float | None] = {}
+    for job in grid:
+        known = rates.get(job.arm, every)  # an arm that never ran takes about as long as the others
+        last = Run(job.folder).last() or {"step": 0}
+        left = 0 if job.state == "finished" else job.recipe.total_steps - last["step"]
+        seconds[job.name] = left * sum(known) / len(known) if known else None
+    return seconds
+
+
+def _plan(grid: list[Job], resume: bool) -> list[Outcome]:
+    """What is to be done with each job: state waiting, or finished or running if it is not to be touched."""
+    existing = [job for job in grid if (job.folder / MANIFEST).exists()]
+    if existing and not resume:
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise Or1labError(
+            f"{existing[0].folder} already holds a run{more}: continue with --resume, or write elsewhere with --out"
+        )
+    deadline = time.monotonic() + GRACE
+    while any(job.state == "running" for job in grid) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    outcomes = []
+    for job in grid:
+        state = job.state
+        if state == "other recipe":
+            raise Or1labError(_other_recipe(job))
+        outcomes.append(Outcome(job, state if state in ("finished", "running") else "waiting"))
+    return outcomes
+
+
+def _other_recipe(job: Job) -> str:
+    there, here = Run.open(job.folder).manifest["recipe"], job.recipe.resolved()
+    changed = [f"{key} was {there.get(key)}, is now {here[key]}" for key in here if there.get(key) != here[key]]
+    return (
+        f"{job.folder} was made with another recipe ({'; '.join(changed[:3])}): "
+        "go back to it, or write elsewhere with --out"
+    )
+
+
+def _work(outcomes: list[Outcome], jobs: int, notebook: Path, screen: Screen) -> None:
+    """Keep up to `jobs` processes busy until no outcome is waiting; ends all of them however it is left."""
+    waiting = [outcome for outcome in outcomes if outcome.state == "waiting"]
+    active: list[tuple[Outcome, subprocess.Popen[bytes], float]] = []
+    with _ended(active):
+        while waiting or active:
+            while waiting and len(active) < jobs:
+                outcome = waiting.pop(0)
+                job = outcome.job
+                state = job.state  # another sweep may have taken it in the meantime
+                if state in ("finished", "running"):
+                    outcome.state = state
+                    continue
+                begun = (job.folder / MANIFEST).exists()
+                threads = job.recipe.threads or (1 if jobs > 1 else None)
+                parameters = job.parameters(resume=begun)
+                try:
+                    process = notebooks.start(notebook, job.executed, parameters, log=job.log, threads=threads)
+                except Or1labError as error:  # no room for this run folder; those that are training may still end well
+                    outcome.state, outcome.error = "failed", str(error)
+                    continue
+                active.append((outcome, process, time.monotonic()))
+                outcome.state = "training"
+                screen.started(outcome)
+            for entry in list(active):
+                outcome, process, begin = entry
+                if process.poll() is not None:
+                    active.remove(entry)
+                    outcome.seconds = time.monotonic() - begin
+                    _settle(outcome, process.returncode)
+                    screen.ended(outcome)
+            screen.refresh()
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def _ended(active: list[tuple[Outcome, subprocess.Popen[bytes], float]]) -> Iterator[None]:
+    """End every process still active: asked first, which lets papermill close its kernel, then killed."""
+    try:
+        yield
+    finally:
+        for _, process, _ in active:
+            process.terminate()
+        deadline = time.monotonic() + 10
+        for _, process, _ in active:
+            try:
+                process.wait(timeout=max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _settle(outcome: Outcome, code: int) -> None:
+    """Judge a job whose process has ended, by its exit code and its run folder."""
+    job = outcome.job
+    if code == 0 and job.state == "finished":
+        outcome.state = "finished"
+        return
+    outcome.state = "failed"
+    if code < 0:
+        outcome.error = f"the papermill process was killed by signal {-code}"
+    elif code > 0:
+        outcome.error = notebooks.last_line(job.log)
+    else:
+        outcome.error = "the notebook ended, but its run is not finished"
+    if job.state == "interrupted":  # the kernel could not write down its own death
+        Run.open(job.folder).update_manifest(status="failed", error=outcome.error)

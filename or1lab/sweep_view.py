@@ -1,0 +1,125 @@
+"""What a sweep shows: the grid before, each job's progress while it runs (read from the run folders), the outcome."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from or1lab.store import Run
+from or1lab.tracking import PLAIN_EVERY, describe, duration, number
+
+if TYPE_CHECKING:
+    from or1lab.sweep import Outcome
+
+REFRESH = 1.0  # seconds between looks into the run folders
+
+
+def print_grid(console: Console, outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int) -> None:
+    """The dry run: what each job would be, how it stands and how long it should take."""
+    table = Table("arm", "seed", "N_SGD", "steps", "state", "time", "sets")
+    for outcome in outcomes:
+        job = outcome.job
+        needs = seconds[job.name]
+        table.add_row(
+            job.arm, str(job.seed), str(job.recipe.N_SGD), str(job.recipe.total_steps), outcome.state,
+            "?" if needs is None else duration(needs), " ".join(job.overrides),
+        )  # fmt: skip
+    console.print(table)
+    known = [needs for needs in seconds.values() if needs is not None]
+    total = duration(sum(known) / min(jobs, len(known))) if known else "? (no finished run of this experiment yet)"
+    console.print(f"{len(outcomes)} jobs, {jobs} at a time; estimated time: {total}", highlight=False)
+
+
+def print_outcome(console: Console, outcomes: list[Outcome], folder: Path) -> None:
+    """The end of a sweep: what is finished, and for each failure where, why and how to go on."""
+    finished = [outcome for outcome in outcomes if outcome.state == "finished"]
+    for outcome in outcomes:
+        job = outcome.job
+        if outcome.state == "running":
+            text = f"{job.name} is being trained by another process and was left to it"
+        elif outcome.state == "failed":
+            text = f"{job.name} failed: {outcome.error}\n  log: {job.log}\n  notebook: {job.executed}"
+        else:
+            continue
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+    again = "" if len(finished) == len(outcomes) else "; for the others, the same command and --resume"
+    console.print(f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", soft_wrap=True, highlight=False)
+
+
+class Screen:
+    """Progress of all jobs: a live table in a terminal, elsewhere a plain line a job and minute."""
+
+    def __init__(self, console: Console, outcomes: list[Outcome]) -> None:
+        self.console, self.outcomes = console, outcomes
+        self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self.shown = 0.0
+        self.printed = time.monotonic()
+        self.first: dict[str, tuple[float, int]] = {}  # job -> when its first record was seen, and of which step
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.update(self._table(), refresh=True)
+            self.live.stop()
+
+    def started(self, outcome: Outcome) -> None:
+        self._say(f"{outcome.job.name}: started, log {outcome.job.log}")
+
+    def ended(self, outcome: Outcome) -> None:
+        why = f": {outcome.error}" if outcome.error else ""
+        self._say(f"{outcome.job.name}: {outcome.state} after {duration(outcome.seconds or 0)}{why}")
+
+    def refresh(self) -> None:
+        """Look into the run folders and show what is new, if it is time to."""
+        now = time.monotonic()
+        if self.live and now - self.shown >= REFRESH:
+            self.live.update(self._table(), refresh=True)
+            self.shown = now
+        elif not self.live and now - self.printed >= PLAIN_EVERY:
+            self.printed = now
+            for outcome in self.outcomes:
+                if outcome.state == "training":
+                    record, left = self._look(outcome)
+                    text = f"{describe(record)}, {left} left" if record else "starting"
+                    total = outcome.job.recipe.total_steps
+                    self._say(f"{outcome.job.name}: step {record['step'] if record else 0}/{total}, {text}")
+
+    def _say(self, line: str) -> None:
+        if not self.live:
+            self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    def _look(self, outcome: Outcome) -> tuple[dict | None, str]:
+        """The newest step record of a job and the time it still needs."""
+        record = Run(outcome.job.folder).last()
+        if record is None or outcome.state != "training":
+            return record, ""
+        begun, step = self.first.setdefault(outcome.job.name, (time.monotonic(), record["step"]))
+        if record["step"] == step:
+            return record, "?"
+        rate = (time.monotonic() - begun) / (record["step"] - step)
+        return record, duration(rate * (outcome.job.recipe.total_steps - record["step"]))
+
+    def _table(self) -> Table:
+        table = Table("arm", "seed", "step", "reward", "entropy", "tokens/s", "time left", "state")
+        for outcome in self.outcomes:
+            job = outcome.job
+            record, left = self._look(outcome)
+            values = record or {}
+            state = outcome.state
+            if state == "training" and not record:
+                state = "starting"
+            table.add_row(
+                job.arm, str(job.seed), f"{values.get('step', 0)}/{job.recipe.total_steps}",
+                number(values.get("reward/mean"), ".3f"), number(values.get("entropy/rollout"), ".3f"),
+                number(values.get("tokens_per_s"), ",.0f"), left, state,
+            )  # fmt: skip
+        return table

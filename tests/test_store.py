@@ -1,0 +1,260 @@
+"""The run folder: what is written comes back, and a death or a full disk at any moment loses nothing else."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from or1lab import store
+from or1lab.errors import Or1labError, UsageError
+from or1lab.recipe import ROOT, Recipe, recipe_hash
+from or1lab.store import Run, find_runs, frame
+
+ENV = os.environ | {"PYTHONPATH": str(ROOT)}
+RECIPE = Recipe.model_validate({"name": "toy", "seed": 3, "stages": [{"steps": 4}]})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run.create(tmp_path / "run", recipe=RECIPE.resolved(), extra={"experiment": "x", "arm": "a"})
+
+
+def test_manifest_says_what_ran_where(run):
+    manifest = Run.open(run.folder).manifest
+    assert list(manifest) == [
+        "name", "experiment", "arm", "seed", "recipe", "recipe_hash", "world", "code", "packages", "hardware",
+        "model_hash", "data_hash", "status", "created", "finished", "seconds", "parent", "backend", "error",
+    ]  # fmt: skip
+    assert (manifest["name"], manifest["experiment"], manifest["arm"], manifest["seed"]) == ("toy", "x", "a", 3)
+    assert manifest["recipe_hash"] == recipe_hash(RECIPE)
+    assert Recipe.model_validate(manifest["recipe"]) == RECIPE
+    assert set(manifest["code"]) == {"version", "commit", "dirty"}
+    assert manifest["packages"]["python"].startswith("3.")
+    hardware = manifest["hardware"]
+    assert hardware["cpu"] and hardware["cores"] >= 1 and hardware["memory_gib"] > 0
+    assert isinstance(hardware["gpus"], list)
+
+
+def test_records_come_back_as_written(run):
+    run.log("step", **{"step": 1, "reward/mean": np.float32(0.5), "ratio/max": math.inf, "grad/norm": math.nan})
+    run.log("sgd", step=1, sgd_step=np.int64(7), flags=np.array([1, 2]), folder=Path("a"))
+    first, second = Run.open(run.folder).records()
+    assert first["reward/mean"] == 0.5 and first["ratio/max"] == math.inf and math.isnan(first["grad/norm"])
+    assert second == {"kind": "sgd", "step": 1, "sgd_step": 7, "flags": [1, 2], "folder": "a"}
+    metrics = run.metrics
+    assert list(metrics["kind"]) == ["step", "sgd"] and np.isinf(metrics["ratio/max"][0])
+
+
+def test_torch_scalars_are_accepted(run):
+    torch = pytest.importorskip("torch")
+    run.log("step", step=torch.tensor(2), **{"reward/mean": torch.tensor(0.25, requires_grad=True)})
+    assert run.records() == [{"kind": "step", "step": 2, "reward/mean": 0.25}]
+
+
+def test_store_imports_nothing_heavy():
+    code = "import sys, or1lab.sweep, or1lab.tracking; print([m for m in ('torch', 'transformers', 'trl', 'vllm', "
+    code += "'wandb') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_new_run_has_empty_frames(run):
+    assert list(run.metrics.columns) == ["kind", "step"] and len(run.metrics) == 0
+    assert len(run.evals) == 0 and run.last() is None and run.rollout_steps == []
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 3))
+def test_half_written_last_line_is_dropped_and_overwritten(run, cut):
+    run.log("step", step=1)
+    run.log("step", **{"step": 2, "reward/mean": 0.123456789})
+    run.close()
+    path = run.folder / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-cut])
+    again = Run.open(run.folder)
+    assert [record["step"] for record in again.records()] == [1]
+    again.log("step", step=2)  # must not be glued to the half line
+    assert [record["step"] for record in Run.open(run.folder).records()] == [1, 2]
+
+
+def test_broken_line_elsewhere_names_file_and_line(run):
+    for step in (1, 2, 3):
+        run.log("step", step=step)
+    path = run.folder / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1][:9], lines[2]]) + "\n")
+    with pytest.raises(Or1labError, match=r"metrics\.jsonl, line 2 is broken"):
+        _ = run.metrics
+
+
+def test_each_record_is_on_disk_at_once_and_readers_see_whole_lines(run):
+    for step in range(50):
+        run.log("step", step=step, text="x" * 5000)
+        assert len(Run.open(run.folder).records()) == step + 1
+    assert run.last()["step"] == 49 and run.last("eval") is None
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_readable_prefix(run):
+    code = (
+        "import itertools, sys; from or1lab.store import Run; run = Run.open(sys.argv[1])\n"
+        "for i in itertools.count(): run.log('step', step=i, text='y' * 3000); run.update_manifest(seconds=i)"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", code, str(run.folder)], env=ENV)
+    while run.last() is None:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    writer.kill()
+    writer.wait()
+    steps = [record["step"] for record in run.records()]
+    assert steps == list(range(len(steps)))
+    assert run.manifest["seconds"] in (steps[-1] - 1, steps[-1])
+
+
+def test_rollouts_and_evals_come_back(run):
+    rows = pd.DataFrame({"problem_id": ["p", "p"], "sample": [0, 1], "correct": [True, False]})
+    run.write_rollouts(5, rows)
+    run.write_evals(10, rows)
+    run.write_evals(10, rows.assign(final=True))  # the last step may have a periodic and a final evaluation
+    assert list(run.rollouts(5)["correct"]) == [True, False] and run.rollout_steps == [5]
+    assert list(run.evals["step"]) == [10] * 4 and run.evals["final"].sum() == 2
+    with pytest.raises(UsageError, match="no rollouts of step 6; stored are 5 to 5"):
+        run.rollouts(6)
+
+
+def test_truncate_after_forgets_only_what_is_beyond(run):
+    for step in range(1, 5):
+        run.log("sgd", step=step, sgd_step=step)
+        run.log("step", **{"step": step, "ratio/max": math.inf})
+        run.write_rollouts(step, pd.DataFrame({"x": [step]}))
+        run.write_evals(step, pd.DataFrame({"x": [step]}))
+    run.truncate_after(2)
+    assert [record["step"] for record in run.records()] == [1, 1, 2, 2]
+    assert run.records()[1]["ratio/max"] == math.inf
+    assert run.rollout_steps == [1, 2] and list(run.evals["step"]) == [1, 2]
+    run.log("step", step=3)  # into the new file, not the one renamed away
+    assert run.records()[-1] == {"kind": "step", "step": 3}
+
+
+def test_existing_run_is_refused_with_the_two_ways_out(run):
+    with pytest.raises(Or1labError, match=r"--resume.*--out"):
+        Run.create(run.folder, recipe=RECIPE.resolved())
+
+
+def test_opening_nothing_says_so(tmp_path):
+    with pytest.raises(UsageError, match="holds no run"):
+        Run.open(tmp_path)
+
+
+def test_damaged_manifest_names_the_file(run):
+    (run.folder / "manifest.json").write_text("{")
+    with pytest.raises(Or1labError, match=r"manifest\.json is damaged"):
+        _ = run.manifest
+
+
+def test_status_tells_a_living_run_from_a_broken_one(run):
+    assert run.status == "interrupted"
+    with run.lock():
+        assert run.status == "running" and Run.open(run.folder).status == "running"
+    assert run.status == "interrupted"
+    run.update_manifest(status="finished")
+    assert run.status == "finished"
+
+
+def test_lock_of_another_process_is_respected_and_dies_with_it(run):
+    code = "import sys, time; from or1lab.store import Run\nwith Run.open(sys.argv[1]).lock(): print(1, flush=1); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code, str(run.folder)], stdout=subprocess.PIPE, env=ENV)
+    other.stdout.read(1)
+    assert run.status == "running"
+    with pytest.raises(Or1labError, match="trained by another process"), run.lock():
+        pass
+    other.kill()
+    other.wait()
+    assert run.status == "interrupted"
+    with run.lock():
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_says_where_how_much_and_what_next(run, monkeypatch, number):
+    run.log("step", step=1)
+    written = (run.folder / "metrics.jsonl").read_bytes()
+    real = os.write
+
+    def full(descriptor, content):
+        if len(content) > 20:
+            return real(descriptor, content[:20])  # a disk fills up in the middle of a line
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(Or1labError, match=r"no disk space left for .*run \([\d.]+ MiB free\).*--resume"):
+        run.log("step", step=2, text="z" * 11)
+    assert (run.folder / "metrics.jsonl").read_bytes() == written
+
+
+def test_a_file_system_that_is_really_full(tmp_path):
+    """A 128 KiB file system of our own: parquet, manifest and records each meet the end of it."""
+    script = tmp_path / "fill.py"
+    script.write_text(
+        "import sys; from pathlib import Path; import pandas as pd; from or1lab.errors import Or1labError\n"
+        "from or1lab.store import Run; from or1lab.recipe import Recipe\n"
+        "recipe = Recipe.model_validate({'stages': [{'steps': 4}]}).resolved()\n"
+        "run = Run.create(sys.argv[1] + '/run', recipe=recipe); run.log('step', step=1)\n"
+        "writes = [lambda: run.write_rollouts(1, pd.DataFrame({'x': [str(hash(str(i))) for i in range(20000)]})),\n"
+        "          lambda: [run.log('step', step=i, text='y' * 3000) for i in range(2, 200)],\n"
+        "          lambda: run.update_manifest(error='e' * 200000),\n"
+        "          lambda: Run.create(sys.argv[1] + '/second', recipe={**recipe, 'name': 'n' * 200000})]\n"
+        "for write in writes:\n"
+        "    try: write(); sys.exit('nothing was raised')\n"
+        "    except Or1labError as error: assert 'no disk space left' in str(error) and '--resume' in str(error), error\n"
+        "steps = [r['step'] for r in run.records()]; assert steps == list(range(1, len(steps) + 1)), steps\n"
+        "assert run.status == 'interrupted' and not list(Path(sys.argv[1]).rglob('*.parquet'))\n"
+    )
+    mount = tmp_path / "small"
+    mount.mkdir()
+    inside = f"mount -t tmpfs -o size=128k none {mount} && echo mounted && exec {sys.executable} {script} {mount}"
+    if not shutil.which("unshare"):
+        pytest.skip("needs unshare")
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", inside], capture_output=True, text=True, env=ENV)
+    if "mounted" not in done.stdout:
+        pytest.skip("may not mount a file system of its own here")
+    assert done.returncode == 0, done.stderr
+
+
+def test_atomic_write_leaves_the_old_content_when_it_fails(tmp_path, monkeypatch):
+    path = tmp_path / "f"
+    store.write_atomic(path, b"old")
+
+    def broken(_descriptor):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="broken"):
+        store.write_atomic(path, b"new")
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["f"]
+
+
+def test_many_runs_as_one_frame(tmp_path):
+    for arm, seed in (("a", 0), ("a", 1), ("b", 0)):
+        recipe = RECIPE.model_copy(update={"seed": seed}).resolved()
+        run = Run.create(tmp_path / "x" / arm / f"seed-{seed}", recipe=recipe, extra={"experiment": "x", "arm": arm})
+        run.log("sgd", step=1, sgd_step=0)
+        run.log("step", **{"step": 1, "reward/mean": seed / 2})
+        checkpoint = run.folder / "checkpoints" / "final"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "manifest.json").write_text(json.dumps({"not": "a run"}))
+    runs = find_runs(tmp_path)
+    assert [str(run.folder.relative_to(tmp_path)) for run in runs] == ["x/a/seed-0", "x/a/seed-1", "x/b/seed-0"]
+    table = frame(runs, "step")
+    assert list(table.columns) == ["experiment", "arm", "seed", "kind", "step", "reward/mean"]
+    assert list(table["seed"]) == [0, 1, 0] and list(table["reward/mean"]) == [0, 0.5, 0]
+    assert len(frame([], "step")) == 0 and find_runs(tmp_path / "nothing") == []
