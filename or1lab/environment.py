@@ -26,9 +26,7 @@ def environment() -> dict[str, Any]:
             "cores": _cores(),
             "threads": int(os.environ.get("OMP_NUM_THREADS") or _cores()),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-            "gpus": _output(
-                "nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"
-            ).splitlines(),
+            "gpus": _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader").splitlines(),
         },
     }
 

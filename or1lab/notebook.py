@@ -8,9 +8,9 @@ says which cell failed and why.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,12 +20,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from or1lab.errors import Or1labError, UsageError, did_you_mean
 from or1lab.recipe import ROOT
 from or1lab.store import full_disk_explained, held
 
 KERNEL = "python3"  # of the running interpreter, see `start`
 JOB_LOCK = ".job.lock"
+PATIENCE = 10.0  # seconds for papermill to save a notebook whose kernel was ended
 
 
 def check_parameters(notebook: Path, names: Iterable[str]) -> None:
@@ -38,7 +41,10 @@ def check_parameters(notebook: Path, names: Iterable[str]) -> None:
 
     if not notebook.is_file():
         raise UsageError(f"there is no notebook {notebook}")
-    known = inspect_notebook(str(notebook))
+    try:
+        known = inspect_notebook(str(notebook))
+    except ValueError as error:  # no kernel or language in its metadata
+        raise UsageError(f"{notebook}: {error}") from None
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known)
@@ -65,6 +71,18 @@ def start(
                 [sys.executable, "-m", "or1lab.notebook", *arguments],
                 cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
             )  # fmt: skip
+
+
+def end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """End processes made by `start` with their kernels; the notebooks are saved as far as they got."""
+    left = list(processes)
+    deadline = time.monotonic() + PATIENCE
+    while left := [process for process in left if process.poll() is None]:
+        for process in left:
+            _kill_descendants(process.pid)
+            if time.monotonic() > deadline:
+                process.kill()
+        time.sleep(0.2)
 
 
 def execution_failed(output: Path) -> bool:
@@ -115,12 +133,22 @@ def _mark_failed(output: Path) -> int:
 
 
 def _end_with(parent: int) -> None:
-    """End this process, and through it the kernel, when the process that started it is gone."""
+    """End the kernel, and so this process, when the process that started it is gone."""
     while os.getppid() == parent:
         time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)  # nbclient shuts the kernel down
-    time.sleep(5)
-    os._exit(1)  # the kernel notices by itself that its parent is gone
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:  # papermill sees its kernel dead, saves the notebook and ends
+        _kill_descendants(os.getpid())
+        time.sleep(0.2)
+    os._exit(1)
+
+
+def _kill_descendants(pid: int) -> None:
+    # Killed, not asked: a kernel inside a long call of C code answers nothing, and run folders survive it by design.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 def main(source: str, output: str, parameters: str, parent: str) -> int:

@@ -41,9 +41,7 @@ class Run:
         self._descriptor: int | None = None
 
     @classmethod
-    def create(
-        cls, folder: str | Path, *, recipe: dict[str, Any], extra: dict[str, Any] | None = None
-    ) -> Run:
+    def create(cls, folder: str | Path, *, recipe: dict[str, Any], extra: dict[str, Any] | None = None) -> Run:
         """Make a run folder with its manifest; `extra` sets further manifest keys (experiment, arm, model_hash, ...).
 
         Raises:
@@ -84,9 +82,7 @@ class Run:
         """An existing run, for reading or continuing. Raises UsageError where there is none."""
         run = cls(folder)
         if not (run.folder / MANIFEST).is_file():
-            raise UsageError(
-                f"{run.folder} holds no run (no {MANIFEST}); `or1lab runs list` shows those there are"
-            )
+            raise UsageError(f"{run.folder} holds no run (no {MANIFEST}); `or1lab runs list` shows those there are")
         return run
 
     def __repr__(self) -> str:
@@ -131,9 +127,7 @@ class Run:
         with full_disk_explained(self.folder):
             if self._descriptor is None:
                 _cut_half_line(self.folder / METRICS)
-                self._descriptor = os.open(
-                    self.folder / METRICS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644
-                )
+                self._descriptor = os.open(self.folder / METRICS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             _write_all(self._descriptor, line.encode())
 
     def write_rollouts(self, step: int, frame: pd.DataFrame) -> None:
@@ -180,9 +174,7 @@ class Run:
         path = self.folder / METRICS
         lines = path.read_bytes().split(b"\n") if path.exists() else []
         records = []
-        for number, line in enumerate(
-            lines[:-1], start=1
-        ):  # what follows the last newline is empty or half a line
+        for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is empty or half a line
             try:
                 records.append(json.loads(line))
             except ValueError as error:
@@ -212,22 +204,14 @@ class Run:
     def metrics(self) -> pd.DataFrame:
         """All records as a frame, every kind; columns kind and step always exist."""
         frame = pd.DataFrame.from_records(self.records())
-        return (
-            frame
-            if len(frame)
-            else pd.DataFrame({"kind": pd.Series(dtype=str), "step": pd.Series(dtype=int)})
-        )
+        return frame if len(frame) else pd.DataFrame({"kind": pd.Series(dtype=str), "step": pd.Series(dtype=int)})
 
     def rollouts(self, step: int) -> pd.DataFrame:
         """The stored responses of a training step. Raises UsageError naming the steps there are."""
         path = self.folder / "rollouts" / f"step-{step:06d}.parquet"
         if not path.exists():
             steps = self.rollout_steps
-            stored = (
-                f"stored are {steps[0]} to {steps[-1]}"
-                if steps
-                else "none are stored (recipe: save_rollouts)"
-            )
+            stored = f"stored are {steps[0]} to {steps[-1]}" if steps else "none are stored (recipe: save_rollouts)"
             raise UsageError(f"{self.folder} has no rollouts of step {step}; {stored}")
         return pd.read_parquet(path)
 
@@ -265,9 +249,7 @@ def frame(runs: list[Run], kind: str) -> pd.DataFrame:
         for position, key in enumerate(("experiment", "arm", "seed")):
             part.insert(position, key, manifest[key])
         parts.append(part)
-    return (
-        pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["experiment", "arm", "seed"])
-    )
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["experiment", "arm", "seed"])
 
 
 def now() -> str:

@@ -6,11 +6,9 @@ from the run folders alone, so a sweep that died anywhere goes on with --resume.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -263,7 +261,7 @@ def _work(outcomes: list[Outcome], jobs: int, notebook: Path, screen: Screen) ->
     """Keep up to `jobs` processes busy until no outcome is waiting; ends all of them however it is left."""
     waiting = [outcome for outcome in outcomes if outcome.state == "waiting"]
     active: list[tuple[Outcome, subprocess.Popen[bytes], float]] = []
-    with _ended(active):
+    try:
         while waiting or active:
             while waiting and len(active) < jobs:
                 outcome = waiting.pop(0)
@@ -292,22 +290,8 @@ def _work(outcomes: list[Outcome], jobs: int, notebook: Path, screen: Screen) ->
                     screen.ended(outcome)
             screen.refresh()
             time.sleep(0.2)
-
-
-@contextlib.contextmanager
-def _ended(active: list[tuple[Outcome, subprocess.Popen[bytes], float]]) -> Iterator[None]:
-    """End every process still active: asked first, which lets papermill close its kernel, then killed."""
-    try:
-        yield
     finally:
-        for _, process, _ in active:
-            process.terminate()
-        deadline = time.monotonic() + 10
-        for _, process, _ in active:
-            try:
-                process.wait(timeout=max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
+        notebooks.end(process for _, process, _ in active)
 
 
 def _settle(outcome: Outcome, code: int) -> None:

@@ -30,8 +30,10 @@ def print_grid(console: Console, outcomes: list[Outcome], seconds: dict[str, flo
             "?" if needs is None else duration(needs), " ".join(job.overrides),
         )  # fmt: skip
     console.print(table)
-    known = [needs for needs in seconds.values() if needs is not None]
-    total = duration(sum(known) / min(jobs, len(known))) if known else "? (no finished run of this experiment yet)"
+    left = [needs for needs in seconds.values() if needs is None or needs > 0]
+    known = [needs for needs in left if needs is not None]
+    side_by_side = max(1, min(jobs, len(left)))
+    total = duration(sum(known) / side_by_side) if known == left else "? (no finished run of this experiment yet)"
     console.print(f"{len(outcomes)} jobs, {jobs} at a time; estimated time: {total}", highlight=False)
 
 
@@ -48,7 +50,9 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path) -> No
             continue
         console.print(text, soft_wrap=True, markup=False, highlight=False)
     again = "" if len(finished) == len(outcomes) else "; for the others, the same command and --resume"
-    console.print(f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", soft_wrap=True, highlight=False)
+    console.print(
+        f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", soft_wrap=True, highlight=False
+    )
 
 
 class Screen:

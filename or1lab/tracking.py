@@ -38,9 +38,7 @@ class Tracker:
                 self._mirror = self._start()
             prefix = "sgd/" if record["kind"] == "sgd" else ""
             values = {name: value for name, value in record.items() if name not in ("kind", "step")}
-            self._mirror.log(
-                {f"{prefix}{name}": value for name, value in values.items()} | {"step": record["step"]}
-            )
+            self._mirror.log({f"{prefix}{name}": value for name, value in values.items()} | {"step": record["step"]})
         except Exception as error:  # noqa: BLE001 - a tracker must not cost a run, whatever it raises
             self._give_up(error)
 

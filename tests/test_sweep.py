@@ -1,0 +1,383 @@
+"""Sweeps: the grid, its errors, and jobs that fail, are killed or are stopped. A stub notebook writes fake runs."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from rich.console import Console
+
+from or1lab import notebook as notebooks
+from or1lab import sweep as sweeps
+from or1lab.errors import Or1labError, UsageError
+from or1lab.recipe import ROOT
+from or1lab.store import Run
+from or1lab.sweep import Experiment, expand, load_experiment, parse_seeds, run_sweep
+
+PLAIN = {
+    "name": "toy",
+    "title": "A toy",
+    "question": "Does it go on?",
+    "recipe": "tiny",
+    "set": {"stages.0.steps": 6},
+    "arms": {"good": {"label": "Good"}, "bad": {"label": "Bad", "set": {"D_T": 2, "entropy": "constant"}}},
+    "seeds": [0],
+    "baseline": "good",
+    "figure": "demo",
+}
+PARAMETERS = """\
+recipe: str = "tiny"
+overrides: list[str] = []
+seed: int = 0
+out: str = "run"
+resume: bool = False
+experiment: str = ""
+arm: str = ""
+"""
+# Six steps of a run that is no training; arms misbehave by name unless the file `mended` lies beside the notebook.
+TRAIN = """\
+import os, signal, sys, time
+from pathlib import Path
+from or1lab.recipe import load_recipe
+from or1lab.store import MANIFEST, Run
+here = Path({here!r})
+mended = (here / "mended").exists()
+assert (here / "journal").open("a").write(f"start {{arm}} {{seed}} {{os.getpid()}}\\n")
+plain = load_recipe(recipe, [*overrides, f"seed={{seed}}"])
+folder = Path(out)
+assert resume == (folder / MANIFEST).exists()
+run = Run.open(out) if resume else Run.create(out, recipe=plain.resolved(), extra=dict(experiment=experiment, arm=arm))
+with run.lock():
+    run.update_manifest(status="running")
+    done = (run.last() or {{"step": 0}})["step"]
+    for step in range(done + 1, plain.total_steps + 1):
+        run.log("step", **{{"step": step, "reward/mean": 0.5, "threads": int(os.environ.get("OMP_NUM_THREADS", 0))}})
+        print("step", step)
+        if step == 3 and not mended:
+            if arm == "fails":
+                raise ValueError("the reward is\\nnot a number")
+            if arm == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if arm == "hangs":
+                time.sleep(120)
+            if arm == "deaf":  # busy in C code that never lets another Python thread run
+                import ctypes
+                ctypes.PyDLL(None).sleep(20)
+    run.update_manifest(status="finished", seconds=12.0)
+"""
+PLOT = """\
+if arm == "ugly" and not mended:
+    raise KeyError("no such column")
+"""
+
+
+def experiment(*arms: str, **changes) -> Experiment:
+    plain = PLAIN | changes
+    return Experiment.model_validate(
+        plain | ({"arms": {arm: {"label": arm} for arm in arms}, "baseline": arms[0]} if arms else {})
+    )
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    cells = [
+        nbformat.v4.new_markdown_cell("# A stub"),
+        nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("import sys; print(sys.executable)"),
+        nbformat.v4.new_code_cell(TRAIN.format(here=str(tmp_path))),
+        nbformat.v4.new_code_cell(PLOT),
+    ]
+    path = tmp_path / "train.ipynb"
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return path
+
+
+def sweep(experiment: Experiment, notebook: Path, **options) -> tuple[sweeps.SweepResult, str]:
+    text = io.StringIO()
+    console = Console(file=text, width=160)
+    result = run_sweep(experiment, notebook=notebook, out=notebook.parent / "runs", console=console, **options)
+    return result, text.getvalue()
+
+
+def starts(notebook: Path) -> Counter[str]:
+    journal = notebook.parent / "journal"
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    return Counter(line.split()[1] for line in lines)
+
+
+def states(result: sweeps.SweepResult) -> dict[str, str]:
+    return {outcome.job.arm: outcome.state for outcome in result.outcomes}
+
+
+def steps(job: sweeps.Job) -> list[int]:
+    return [record["step"] for record in Run.open(job.folder).records()]
+
+
+def wait_for(condition, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+# --------------------------------------------------------------------------------------------- the grid, no process
+
+
+def test_demo_is_ablation_6_in_small():
+    demo = load_experiment("demo")
+    grid = expand(demo)
+    assert [(job.arm, job.seed) for job in grid] == [
+        (arm, seed) for seed in (0, 1, 2) for arm in ("on-policy", "off-policy")
+    ]
+    on, off = grid[:2]
+    assert (on.recipe.N_SGD, off.recipe.N_SGD) == (1, 8)
+    for job in grid:
+        assert (job.recipe.D_R * job.recipe.gs, job.recipe.total_steps, job.recipe.seed) == (128, 40, job.seed)
+    assert on.folder == Path("runs/demo/on-policy/seed-0")
+    assert demo.baseline == "on-policy" and max(demo.seeds) < 100
+
+
+def test_overrides_keep_their_types():
+    values = {"entropy": "constant", "alpha": 1e-5, "top_p": 1.0, "c_max": None, "stages.0.T": 200, "data.options": {}}
+    job = expand(experiment(set=values))[0]
+    assert (job.recipe.entropy, job.recipe.alpha, job.recipe.c_max) == ("constant", 1e-5, None)
+    assert job.recipe.stages[0].T == 200
+    assert job.parameters(False)["overrides"] == list(job.overrides)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": [1]}, "unknown key 'seed' (did you mean 'seeds'?)"),
+        ({"arms": {"good": {"lable": "x"}}}, "unknown key 'arms.good.lable' (did you mean 'label'?)"),
+        ({"baseline": "god"}, "the baseline 'god' is no arm (did you mean 'good'?)"),
+        ({"arms": {"a/b": {"label": "x"}}, "baseline": "a/b"}, "a/b"),
+        ({"arms": {}}, "at least 1 item"),
+    ],
+)
+def test_wrong_experiment_file_names_the_mend(tmp_path, change, message):
+    path = tmp_path / "toy.yaml"
+    path.write_text(yaml.safe_dump(PLAIN | change))
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        load_experiment(path)
+    assert str(path) in str(caught.value)
+
+
+def test_wrong_recipe_key_names_arm_and_mend():
+    with pytest.raises(UsageError, match=r"experiment toy, arm good: .*'gss' \(did you mean 'gs'\?\)"):
+        expand(experiment(set={"gss": 4}))
+
+
+def test_unknown_experiment_names_those_there_are():
+    with pytest.raises(UsageError, match=r"no experiment 'dmo' \(did you mean 'demo'\?\)"):
+        load_experiment("dmo")
+
+
+def test_seeds():
+    assert parse_seeds("0,1, 2") == [0, 1, 2]
+    with pytest.raises(UsageError, match="is not a list such as"):
+        parse_seeds("0..2")
+    with pytest.raises(UsageError, match="repeat"):
+        expand(experiment(), seeds=[1, 1])
+    assert [job.seed for job in expand(experiment("a"), seeds=[100, 101])] == [100, 101]
+
+
+def test_unknown_notebook_parameter_stops_before_anything_starts(notebook):
+    content = nbformat.read(notebook, 4)
+    content.cells[1].source = PARAMETERS.replace("overrides:", "override:")
+    nbformat.write(content, notebook)
+    with pytest.raises(UsageError, match=r"has no parameter 'overrides' \(did you mean 'override'\?\); it has: recipe"):
+        sweep(experiment(), notebook)
+    assert not (notebook.parent / "runs").exists()
+    content.metadata.clear()
+    nbformat.write(content, notebook)
+    with pytest.raises(UsageError, match="No kernel name found"):
+        sweep(experiment(), notebook)
+    with pytest.raises(UsageError, match="there is no notebook"):
+        sweep(experiment(), notebook.with_name("absent.ipynb"))
+
+
+def fake_run(job: sweeps.Job, status: str, done: int) -> Run:
+    extra = {"experiment": "toy", "arm": job.arm, "seconds": 12.0, "status": status}
+    run = Run.create(job.folder, recipe=job.recipe.resolved(), extra=extra)
+    for step in range(1, done + 1):
+        run.log("step", step=step)
+    return run
+
+
+def test_dry_run_prints_the_grid_and_starts_nothing(notebook):
+    result, text = sweep(experiment(), notebook, dry_run=True)
+    assert result.exit_code == 0 and not (notebook.parent / "runs").exists()
+    good, bad = (line for line in text.splitlines() if "seed" not in line and ("good" in line or "bad" in line))
+    assert re.findall(r"[\w?]+", good)[:6] == ["good", "0", "1", "6", "new", "?"]
+    assert re.findall(r"[\w?]+", bad)[:6] == ["bad", "0", "8", "6", "new", "?"] and 'entropy="constant"' in bad
+    assert "estimated time: ?" in text
+
+
+def test_dry_run_knows_states_and_times(notebook):
+    grid = expand(experiment(seeds=[0, 1]), out=notebook.parent / "runs")
+    fake_run(grid[0], "finished", 6)  # 12 s for 6 steps
+    fake_run(grid[1], "running", 3)  # nobody holds its lock
+    result, text = sweep(experiment(seeds=[0, 1]), notebook, dry_run=True)
+    assert [outcome.state for outcome in result.outcomes] == ["finished", "interrupted", "new", "new"]
+    assert re.findall(r"(\d+) s +│", text) == ["0", "6", "12", "12"]
+    assert "4 jobs, 2 at a time; estimated time: 15 s" in text
+
+
+def test_existing_runs_are_not_touched_without_resume(notebook):
+    grid = expand(experiment(), out=notebook.parent / "runs")
+    for job in grid:
+        fake_run(job, "finished", 6)
+    with pytest.raises(Or1labError, match=r"already holds a run \(and 1 more\).*--resume.*--out"):
+        sweep(experiment(), notebook)
+    result, _ = sweep(experiment(), notebook, resume=True)
+    assert result.exit_code == 0 and not starts(notebook)
+
+
+def test_resume_refuses_a_folder_of_another_recipe(notebook):
+    fake_run(expand(experiment(set={"gs": 16}), out=notebook.parent / "runs")[0], "running", 3)
+    with pytest.raises(Or1labError, match=r"another recipe \(gs was 16, is now 8.*--out"):
+        sweep(experiment(), notebook, resume=True)
+
+
+def test_a_run_of_a_living_process_is_not_started_twice(notebook, monkeypatch):
+    monkeypatch.setattr(sweeps, "GRACE", 0.3)
+    job = expand(experiment("good"), out=notebook.parent / "runs")[0]
+    with fake_run(job, "running", 3).lock():
+        result, text = sweep(experiment("good"), notebook, resume=True)
+    assert result.exit_code == 1 and states(result) == {"good": "running"} and not starts(notebook)
+    assert "good seed 0 is being trained by another process" in text
+
+
+def test_no_room_for_the_run_folder_fails_that_job_only(notebook, monkeypatch):
+    def full(*_, **__):
+        raise Or1labError("no disk space left for runs/toy")
+
+    monkeypatch.setattr(notebooks, "start", full)
+    result, text = sweep(experiment(), notebook)
+    assert result.exit_code == 1 and text.count("no disk space left") == 2
+
+
+# ----------------------------------------------------------------------------------------------- jobs of their own
+
+
+def test_failed_and_killed_jobs_stop_no_other_and_resume_finishes_them(notebook, monkeypatch):
+    monkeypatch.setattr("or1lab.sweep_view.PLAIN_EVERY", 0.5)
+    arms = experiment("good", "fails", "dies", "ugly")
+    result, text = sweep(arms, notebook)
+    assert result.exit_code == 1
+    assert states(result) == {"good": "finished", "fails": "failed", "dies": "failed", "ugly": "failed"}
+    good, fails, dies, ugly = (outcome.job for outcome in result.outcomes)
+    errors = {outcome.job.arm: outcome.error for outcome in result.outcomes}
+    assert errors["fails"] == "cell In [4]: ValueError: the reward is not a number"
+    assert errors["dies"] == "cell In [4]: the kernel died (killed, or out of memory)"
+    assert errors["ugly"] == "cell In [5]: KeyError: 'no such column'"
+    for job in (fails, dies, ugly):
+        assert f"{job.name} failed: {errors[job.arm]}\n  log: {job.log}\n  notebook: {job.executed}" in text
+        assert notebooks.execution_failed(job.executed)
+    assert not notebooks.execution_failed(good.executed)
+    assert "1 of 4 runs finished" in text and "--resume" in text
+    assert re.search(r"good seed 0: (step \d/6, reward|starting)", text), "no plain line in the meantime"
+    assert (Run.open(dies.folder).status, Run.open(ugly.folder).status) == ("failed", "finished")
+    assert "kernel died" in Run.open(dies.folder).manifest["error"]
+    assert "Traceback" in fails.log.read_text() and "step 3" in fails.log.read_text()
+    assert Path(good.log.read_text().splitlines()[0]).samefile(sys.executable), "another interpreter's kernel"
+    assert set(Run.open(good.folder).metrics["threads"]) == {1}
+
+    (notebook.parent / "mended").touch()
+    result, _ = sweep(arms, notebook, resume=True)
+    assert result.exit_code == 0 and set(states(result).values()) == {"finished"}
+    assert starts(notebook) == {"good": 1, "fails": 2, "dies": 2, "ugly": 2}
+    for outcome in result.outcomes:
+        assert steps(outcome.job) == [1, 2, 3, 4, 5, 6], "a step lost or done twice"
+        assert not notebooks.execution_failed(outcome.job.executed)
+
+
+def start_sweep(notebook: Path, arms: tuple[str, ...], **options) -> subprocess.Popen[str]:
+    code = (
+        "import sys; from pathlib import Path; from or1lab.errors import Or1labError\n"
+        "from or1lab.sweep import load_experiment, run_sweep; notebook = Path(sys.argv[1])\n"
+        "try: run_sweep(notebook.with_name('toy.yaml'), notebook=notebook, out=notebook.parent / 'runs')\n"
+        "except Or1labError as error: sys.exit(f'error: {error}')\n"
+    )
+    (notebook.parent / "toy.yaml").write_text(yaml.safe_dump(experiment(*arms).model_dump()))
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(notebook)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def kernels(notebook: Path) -> list[int]:
+    journal = notebook.parent / "journal"
+    return [int(line.split()[3]) for line in journal.read_text().splitlines()] if journal.exists() else []
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")  # a zombie waits for its reaper only
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads /proc")
+
+
+def in_step_3(notebook: Path, arms: tuple[str, ...]) -> bool:
+    grid = expand(experiment(*arms), out=notebook.parent / "runs")
+    return all((Run(job.folder).last() or {"step": 0})["step"] == 3 for job in grid)
+
+
+@needs_proc
+def test_kill_9_of_a_sweep_then_resume_does_nothing_twice_and_loses_nothing(notebook):
+    arms = ("hangs", "deaf")
+    process = start_sweep(notebook, arms)
+    wait_for(lambda: in_step_3(notebook, arms))
+    process.kill()
+    process.communicate()
+    (notebook.parent / "mended").touch()
+    result, _ = sweep(experiment(*arms), notebook, resume=True)  # at once: the orphans may still be dying
+    assert result.exit_code == 0, result
+    assert starts(notebook) == {"hangs": 2, "deaf": 2}
+    for outcome in result.outcomes:
+        assert steps(outcome.job) == [1, 2, 3, 4, 5, 6]
+    assert not any(alive(pid) for pid in kernels(notebook)[:2])
+
+
+@needs_proc
+def test_killed_papermill_takes_its_kernel_along(notebook):
+    job = expand(experiment("hangs"), out=notebook.parent / "runs")[0]
+    process = notebooks.start(notebook, job.executed, job.parameters(False), log=job.log)
+    wait_for(lambda: in_step_3(notebook, ("hangs",)))
+    assert job.state == "running"
+    process.kill()
+    process.wait()
+    wait_for(lambda: not alive(kernels(notebook)[0]), 10)
+    assert job.state == "interrupted" and notebooks.execution_failed(job.executed)
+
+
+@needs_proc
+def test_ctrl_c_ends_the_children_and_says_how_to_go_on(notebook):
+    arms = ("hangs",)
+    process = start_sweep(notebook, arms)
+    wait_for(lambda: in_step_3(notebook, arms))
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=20)
+    assert process.returncode == 1 and "Traceback" not in text
+    assert "the sweep was stopped" in text and "--resume" in text
+    wait_for(lambda: not alive(kernels(notebook)[0]), 5)
+
+
+def test_live_table_in_a_terminal(notebook):
+    text = io.StringIO()
+    console = Console(file=text, width=160, force_terminal=True)
+    result = run_sweep(experiment("good"), notebook=notebook, out=notebook.parent / "runs", console=console)
+    assert result.exit_code == 0
+    assert re.search(r"good.*0.*6/6.*0\.500.*finished", text.getvalue())
