@@ -111,7 +111,7 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What became of a job; state is finished, failed, running (in another process) or, unstarted, the job's own."""
+    """What became of a job; state is finished, failed, running (in another process), stopped or waiting (dry run: Job.state)."""
 
     job: Job
     state: str
@@ -291,6 +291,8 @@ def _work(outcomes: list[Outcome], jobs: int, notebook: Path, screen: Screen) ->
             screen.refresh()
             time.sleep(0.2)
     finally:
+        for outcome, _, _ in active:
+            outcome.state = "stopped"
         notebooks.end(process for _, process, _ in active)
 
 
