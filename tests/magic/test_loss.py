@@ -218,25 +218,6 @@ def test_zero_coefficients_log_their_term_but_cost_no_backward_pass():
     assert out.entropy > 0 and out.kl > 0
 
 
-def test_every_token_weighs_the_same_in_eq_3_1_but_not_in_the_released_code():
-    """One long response cut into a micro-batch of its own, three short ones in another."""
-    long, short = torch.ones(1, 12), torch.ones(3, 2)
-    paper = [token_weights("paper", mask, total_tokens=18).unique().tolist() for mask in (long, short)]
-    released = [
-        token_weights("released", mask, total_sequences=4).unique().tolist() for mask in (long, short)
-    ]
-    assert paper[0] == paper[1] == pytest.approx([1 / 18])
-    assert released[0] == pytest.approx([1 / 4 / 12])
-    assert released[1] == pytest.approx([3 / 4 / 6])
-
-
-def test_rows_without_tokens_are_no_responses():
-    mask = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0]])
-    for kind in TOTALS:
-        close(token_weights(kind, mask)[:2], token_weights(kind, mask[:2]))
-        assert (token_weights(kind, mask)[2] == 0).all() and (token_weights(kind, mask[2:]) == 0).all()
-
-
 def trimmed(tensors: dict[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
     """Rows as the trainer cuts them: padded to their own longest response only."""
     width = int(tensors["mask"][rows].sum(1).max())
