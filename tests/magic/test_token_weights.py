@@ -1,4 +1,4 @@
-"""What sets the normalisations of the loss apart; their values are checked against plain loops in test_loss.py."""
+"""What sets the loss normalisations apart; their values are checked against plain loops in test_loss.py."""
 
 from __future__ import annotations
 
