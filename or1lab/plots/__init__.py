@@ -1,0 +1,1 @@
+"""Figures: one file a chapter, one function a figure, data frames in, matplotlib Figure out."""

@@ -1,0 +1,46 @@
+"""Entropy against accuracy (paper section 4)."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from or1lab.plots import style
+
+
+def demo(frame: pd.DataFrame) -> Figure:
+    """On- and off-policy arms side by side (the paper's Figures 16 and 17 in small): entropy, and test accuracy.
+
+    Each run is a thin line, the mean of an arm a thick one with markers, drawn as far as all its runs reach.
+
+    Args:
+        frame: as made by `results.curves`; arms appear in the order of their first rows.
+    """
+    with style.theme():
+        figure, axes = style.figure(3.0, columns=2)
+        entropy, accuracy = axes[0]
+        handles = []
+        for i, (label, arm) in enumerate(frame.groupby("label", sort=False)):
+            look = {"color": style.COLORS[i], "marker": style.MARKERS[i]}
+            _arm(entropy, arm, "entropy/rollout", look, markers=5)
+            _arm(accuracy, arm, "eval/accuracy", look, markers=None)
+            n = arm["seed"].nunique()
+            handles.append(Line2D([], [], **look, label=style.symbols(f"{label} (n = {n})")))
+        entropy.set_ylabel("entropy of the rollouts (nats per token)")
+        entropy.set_ylim(bottom=0)  # collapse is nearness to zero
+        accuracy.set_ylabel("test accuracy (share correct)")
+        for panel in axes[0]:
+            panel.set_xlabel("training step")
+            panel.margins(x=0.02)
+        figure.legend(handles=handles, loc="outside upper left", ncols=2)
+    return figure
+
+
+def _arm(panel: Axes, arm: pd.DataFrame, name: str, look: dict[str, str], *, markers: int | None) -> None:
+    """The runs of one arm and their mean; `markers` on every so many points."""
+    runs = arm.dropna(subset=[name]).pivot(index="step", columns="seed", values=name)
+    panel.plot(runs.index, runs, color=look["color"], linewidth=0.7, alpha=0.55)
+    mean = runs.dropna().mean(axis="columns")
+    panel.plot(mean.index, mean, **look, markevery=markers)
