@@ -1,0 +1,85 @@
+"""Run folders -> the data frames that figures and tables are made of. Only finished runs count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from or1lab.errors import UsageError
+from or1lab.recipe import Recipe
+from or1lab.store import Run, find_runs, frame
+
+LAST = 5  # steps whose mean is a run's final entropy: one step of 128 responses is noisy
+
+
+def finished_runs(results: Path, experiment: str) -> list[Run]:
+    """The finished runs of an experiment below `results`, the arms with fewer SGD steps a training step first.
+
+    Raises:
+        UsageError: there is none, or two runs of the same arm and seed (which of them counts?).
+    """
+    found = {}
+    for run in find_runs(results):
+        manifest = run.manifest
+        if manifest["experiment"] == experiment and run.status == "finished":
+            key = (recipe_of(run).N_SGD, manifest["arm"], manifest["seed"])
+            if key in found:
+                raise UsageError(f"{found[key].folder} and {run.folder} are the same arm and seed; move one away")
+            found[key] = run
+    if not found:
+        raise UsageError(
+            f"no finished run of the experiment '{experiment}' in {results}; "
+            f"make them with `or1lab sweep {experiment}`, or name their folder with --results"
+        )
+    return [found[key] for key in sorted(found)]
+
+
+def recipe_of(run: Run) -> Recipe:
+    """The recipe that a run was made with."""
+    return Recipe.model_validate(run.manifest["recipe"])
+
+
+def label(run: Run) -> str:
+    """What a run's arm is called in figures and tables: its name and its N_SGD."""
+    return f"{run.manifest['arm']}, N_SGD = {recipe_of(run).N_SGD}"
+
+
+def curves(runs: list[Run]) -> pd.DataFrame:
+    """Entropy and test accuracy against training steps.
+
+    One row a record: experiment, arm, label, seed, kind, step, entropy/rollout (kind step), eval/accuracy (kind eval).
+    """
+    parts = []
+    for run in runs:
+        both = pd.concat([frame([run], "step"), frame([run], "eval")])
+        both.insert(2, "label", label(run))
+        parts.append(both)
+    columns = ["experiment", "arm", "label", "seed", "kind", "step", "entropy/rollout", "eval/accuracy"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def summaries(runs: list[Run]) -> pd.DataFrame:
+    """One row a run: arm, label, seed, n_sgd, final_accuracy, peak_accuracy, final_entropy, tokens, seconds.
+
+    Accuracy is the share correct on held-out problems: that of the last (largest) evaluation, and the highest of all.
+    Entropy is the mean of the last 5 steps (nats per token), tokens are those generated for training.
+    """
+    return pd.DataFrame([_summary(run) for run in runs])
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    metrics, manifest = run.metrics, run.manifest
+    steps, evals = metrics.query("kind == 'step'"), metrics.query("kind == 'eval'")
+    return {
+        "arm": manifest["arm"],
+        "label": label(run),
+        "seed": manifest["seed"],
+        "n_sgd": recipe_of(run).N_SGD,
+        "final_accuracy": evals["eval/accuracy"].iloc[-1],
+        "peak_accuracy": evals["eval/accuracy"].max(),
+        "final_entropy": steps["entropy/rollout"].tail(LAST).mean(),
+        "tokens": int(steps["tokens/generated"].sum()),
+        "seconds": manifest["seconds"],
+    }
