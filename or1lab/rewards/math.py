@@ -1,0 +1,187 @@
+r"""Mathematics reward: the paper's procedure on Math-Verify (paper §7.1).
+
+The text after the thinking counts. Its last boxed answer is compared with the gold as a string, then by
+`verify(parse("\boxed{gold}"), parse(answer))`; without a box Math-Verify looks for an answer in the text, as in the
+released code. Math-Verify runs in worker processes under our own wall-clock limit (`workers.py`).
+Not here yet: normalisation before Math-Verify beyond delimiters and a bare "pi".
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from or1lab.data.problem import Problem
+from or1lab.rewards import Verdict
+from or1lab.rewards.workers import WorkerPool
+
+TIMEOUT = 5.0  # seconds a comparison (paper: released code, parse 5 s + verify 5 s)
+WORKERS = 2
+TAIL = 100_000  # characters at the end of a response that are searched for boxes
+LONGEST = 4_000  # characters of an answer given to Math-Verify; no honest one comes near
+LONGEST_PROSE = 1_000  # characters at the end of a text without a box: its regexes are slow on more
+CACHED = 100_000  # verdicts kept
+
+TRUNCATED = Verdict(False, "truncated")
+NO_ANSWER = Verdict(False, "no answer")
+
+class Answer(NamedTuple):
+    text: str
+    boxed: bool  # the content of a box; else prose in which Math-Verify looks for an answer
+
+
+Question = tuple[tuple[str, ...], Answer]  # (golds, answer)
+_cache: dict[Question, Verdict] = {}
+
+
+def verify_math(response: str, gold: str | list[str], *, timeout: float = TIMEOUT) -> Verdict:
+    """Whether a finished response gives the gold answer (one of them, if several).
+
+    Reasons: "match", "equivalent", "wrong", "no answer", "unparsable", "timeout". Nothing that a response holds
+    raises; a response costs at most `timeout` seconds (plus the start of a worker).
+    """
+    answer = find_answer(response)
+    if answer is None:
+        return NO_ANSWER
+    return _judge((_golds(gold), answer), timeout)
+
+
+def score_batch(problems: Sequence[Problem], responses: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
+    """The verdicts of a batch, in order. A truncated response is never right (reason "truncated")."""
+    questions: list[Question | Verdict] = []
+    for problem, response, cut in zip(problems, responses, truncated, strict=True):
+        answer = None if cut else find_answer(response)
+        questions.append(TRUNCATED if cut else NO_ANSWER if answer is None else (_golds(problem.gold), answer))
+    distinct = list({question for question in questions if not isinstance(question, Verdict)})
+    with ThreadPoolExecutor(WORKERS) as threads:
+        verdicts = dict(zip(distinct, threads.map(lambda question: _judge(question, TIMEOUT), distinct), strict=True))
+    return [question if isinstance(question, Verdict) else verdicts[question] for question in questions]
+
+
+# ----------------------------------------------------------------------------------------------- what is compared
+
+
+def find_answer(response: str) -> Answer | None:
+    r"""The part of a response that is judged, or None.
+
+    Only text after the first `</think>` (up to a second one) counts, and thinking that never ended has no answer.
+    Of that text: the content of its last box; several boxes joined by "and", "or" or a comma are one answer (their
+    text then is `\boxed{..} and \boxed{..}`); without a box, the end of the text itself.
+    """
+    if "</think>" in response:
+        response = response.split("</think>", 2)[1]
+    elif "<think>" in response:
+        return None
+    text = response[-TAIL:]
+    spans = _boxes(text)
+    if not spans:
+        prose = text[-LONGEST_PROSE:].strip()
+        return Answer(prose, boxed=False) if prose else None
+    first = len(spans) - 1
+    while first > 0 and JOINED.fullmatch(text, spans[first - 1][2], spans[first][0]):
+        first -= 1
+    if first < len(spans) - 1:
+        return Answer("$" + " and ".join(text[start:end] for start, _, end in spans[first:]) + "$", boxed=True)
+    _, inside, end = spans[-1]
+    answer = _bare(text[inside : end - 1])
+    if not answer:
+        return None
+    return Answer(f"{answer}\\%" if PERCENT.match(text, end) else answer, boxed=True)
+
+
+BRACE = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
+JOINED = re.compile(r"(?:[\s$,;]|\\[()\[\]]|\\q?quad|\\[,; ]|\\(?:text|mbox)\s*\{\s*(?:and|or)\s*\}|and|or)*")
+PERCENT = re.compile(r"\s*(?:\$|\\\)|\\\])?\s*(?:\\?%|pct\b|percent)")
+
+
+def _boxes(text: str) -> list[tuple[int, int, int]]:
+    r"""Outermost complete `\boxed{...}`, in order: (start, start of the content, end). One linear pass."""
+    open_braces: list[tuple[int, int, bool]] = []
+    spans: list[tuple[int, int, int]] = []
+    for token in BRACE.finditer(text):
+        if token[0] == "}" and open_braces:
+            start, inside, boxed = open_braces.pop()
+            if boxed:
+                while spans and spans[-1][0] > start:  # boxes inside this one
+                    spans.pop()
+                spans.append((start, inside, token.end()))
+        elif token[0].endswith("{") and token[0] != r"\{":
+            open_braces.append((token.start(), token.end(), token[0] != "{"))
+    return spans
+
+
+def _bare(answer: str) -> str:
+    r"""Without surrounding blanks and math delimiters: `$ 5 $`, `\[5\]` and `5` are the same string."""
+    answer = answer.strip()
+    for left, right in (("$$", "$$"), ("$", "$"), (r"\[", r"\]"), (r"\(", r"\)")):
+        inner = answer[len(left) : -len(right)]
+        if answer == f"{left}{inner}{right}" and left not in inner and right not in inner:
+            return inner.strip()
+    return answer
+
+
+def _golds(gold: str | list[str]) -> tuple[str, ...]:
+    return tuple(_bare(one) for one in ([gold] if isinstance(gold, str) else gold))
+
+
+# -------------------------------------------------------------------------------------------------- the comparison
+
+
+def _judge(question: Question, timeout: float) -> Verdict:
+    golds, answer = question
+    if answer.text in golds:
+        return Verdict(True, "match")
+    integers = {_integer(one) for one in golds}
+    if (integer := _integer(answer.text)) is not None and None not in integers:
+        # Exact and free; Math-Verify would round huge ones to the same float.
+        return Verdict(True, "equivalent") if integer in integers else Verdict(False, "wrong")
+    if len(answer.text) > LONGEST:
+        return Verdict(False, "unparsable")
+    if question not in _cache:
+        verdict = _ask(golds, answer, timeout)
+        if verdict.reason == "timeout":  # may be the fault of a busy machine, so it is not remembered
+            return verdict
+        if len(_cache) >= CACHED:
+            _cache.clear()
+        _cache[question] = verdict
+    return _cache[question]
+
+
+def _integer(text: str) -> str | None:
+    """Canonical digits of a plain integer ("025" is "25"), else None. Text, since int() of many digits is slow."""
+    if not re.fullmatch(r"-?[0-9]+", text):
+        return None
+    digits = text.lstrip("-").lstrip("0") or "0"
+    return f"-{digits}" if text.startswith("-") and digits != "0" else digits
+
+
+def _ask(golds: tuple[str, ...], answer: Answer, timeout: float) -> Verdict:
+    text = _boxed(answer.text) if answer.boxed else answer.text
+    question = {"golds": [_boxed(gold) for gold in golds], "answer": text, "limit": timeout}
+    try:
+        reason = _pool().ask(question, timeout)
+    except TimeoutError:
+        return Verdict(False, "timeout")
+    except EOFError:  # the worker died of it: out of memory, or out of stack in C
+        return Verdict(False, "unparsable")
+    if reason == "unparsable" and not answer.boxed:  # Math-Verify found nothing to parse
+        return NO_ANSWER
+    return Verdict(reason == "equivalent", reason)
+
+
+def _boxed(answer: str) -> str:
+    answer = re.sub(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])", r"\\pi ", answer)
+    return answer if r"\boxed" in answer else f"\\boxed{{{answer}}}"
+
+
+@functools.cache
+def _pool() -> WorkerPool:
+    return WorkerPool(Path(__file__).with_name("math_worker.py"), WORKERS)
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked child must not talk to its parent's workers
