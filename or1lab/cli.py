@@ -130,7 +130,7 @@ def sweep(
 
 @app.command(epilog="Example: or1lab figures demo --out figures")
 def figures(
-    names: Annotated[list[str] | None, typer.Argument(help="Figures to draw; default all that have runs.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Figures to draw; default all.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="Where figures go.")] = Path("figures"),
 ) -> None:
@@ -138,6 +138,20 @@ def figures(
     from or1lab import figures as drawing
 
     for path in drawing.make_figures(names or [], results, out):
+        console.print(f"wrote {path}", highlight=False)
+
+
+@app.command(epilog="Example: or1lab tables demo --out figures")
+def tables(
+    names: Annotated[list[str] | None, typer.Argument(help="Tables to make; default all.")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Where tables go.")] = Path("figures"),
+) -> None:
+    """Compute tables (markdown) from run folders and print them."""
+    from or1lab import tables as making
+
+    for path, text in making.make_tables(names or [], results, out).items():
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
         console.print(f"wrote {path}", highlight=False)
 
 
@@ -160,9 +174,9 @@ def runs_show(folder: Annotated[Path, typer.Argument(help="Run folder.")], json:
 @tiny_app.command("build", epilog="Example: or1lab tiny build --out /some/folder")
 def tiny_build(
     out: Annotated[Path, typer.Option(help="Folder of the new base policy.")],
-    steps: Annotated[int, typer.Option(min=1, help="Supervised steps of 64 demonstrations.")] = 1500,
+    steps: Annotated[int, typer.Option(min=1, help="Supervised steps of 64 demonstrations.")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of weights and demonstrations.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Rebuild the tiny world's base policy from scratch (about ten minutes on two cores)."""
     from or1lab.data import tiny_build as builder

@@ -22,3 +22,11 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
     """`" (did you mean 'x'?)"` for the valid word nearest to `word`, or an empty string."""
     near = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
+    """Raise UsageError for the first of `names` that is not known, naming the nearest and all there are."""
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no {kind} '{name}'{did_you_mean(name, known)}; there are: {', '.join(known)}")

@@ -20,7 +20,7 @@ def finished_runs(results: Path, experiment: str) -> list[Run]:
     Raises:
         UsageError: there is none, or two runs of the same arm and seed (which of them counts?).
     """
-    found = {}
+    found: dict[tuple[int, str, int], Run] = {}
     for run in find_runs(results):
         manifest = run.manifest
         if manifest["experiment"] == experiment and run.status == "finished":

@@ -18,8 +18,8 @@ def summary(run: Run) -> dict[str, Any]:
     last: dict[str, Any] = {}
     if len(metrics):
         for name in ("step", "reward/mean", "entropy/rollout", "eval/accuracy"):
-            values = metrics[name].dropna() if name in metrics else []
-            last[name] = values.iloc[-1].item() if len(values) else None
+            values = metrics[name].dropna().tolist() if name in metrics else []
+            last[name] = values[-1] if values else None
     manifest = run.manifest
     return {
         "folder": str(run.folder),

@@ -111,7 +111,7 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What became of a job; state is finished, failed, running (in another process), stopped or waiting (dry run: Job.state)."""
+    """What became of a job: finished, failed, running (in another process), stopped or waiting (dry run: Job.state)."""
 
     job: Job
     state: str

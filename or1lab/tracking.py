@@ -39,7 +39,7 @@ class Tracker:
             prefix = "sgd/" if record["kind"] == "sgd" else ""
             values = {name: value for name, value in record.items() if name not in ("kind", "step")}
             self._mirror.log({f"{prefix}{name}": value for name, value in values.items()} | {"step": record["step"]})
-        except Exception as error:  # noqa: BLE001 - a tracker must not cost a run, whatever it raises
+        except Exception as error:
             self._give_up(error)
 
     def close(self) -> None:
@@ -47,7 +47,7 @@ class Tracker:
         try:
             if self._mirror is not None:
                 self._mirror.finish()
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             self._give_up(error)
         self._mirror = None
 

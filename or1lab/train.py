@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from or1lab import sources
 from or1lab.curriculum import Curriculum
-from or1lab.errors import UsageError
+from or1lab.data.problem import Problem
+from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import Recipe, recipe_hash
 from or1lab.rewards import get_reward
 from or1lab.rollout import environment
-from or1lab.store import Run, now
+from or1lab.store import MANIFEST, Run, now
 from or1lab.tracking import Progress, Tracker
 
 if TYPE_CHECKING:
@@ -45,13 +47,13 @@ def run(
         UsageError: an existing run without `resume`, another recipe in that folder, a missing model or data file.
         Or1labError: the engine's weights differ from the trainer's, a non-finite loss, a full disk.
     """
-    folder = sources.model_folder(recipe.model)
-    store = _open(recipe, Path(out), resume, labels or {})
+    begin = time.time()
+    existing = _existing(recipe, Path(out), resume)
+    if existing and existing.manifest["status"] == "finished":
+        return existing
+    material = _material(recipe)  # before the folder is made: what cannot start leaves nothing behind
+    store = existing or Run.create(out, recipe=recipe.resolved(), extra=labels or {})
     with store.lock():
-        if store.manifest["status"] == "finished":
-            return store
-        _set_up_process(recipe)
-        begin = time.time()
         store.update_manifest(status="running", error=None)
         tracker = Tracker(recipe.resolved(), store)
         watchers = [tracker.log, *([on_record] if on_record else [])]
@@ -62,7 +64,7 @@ def run(
 
         bar = None
         try:
-            trainer, checkpoint = _build(recipe, folder, store, see, engine)
+            trainer, checkpoint = _build(recipe, material, store, see, engine)
             if progress:
                 bar = Progress(recipe.total_steps, title=recipe.name)
                 watchers.append(bar.update)
@@ -85,7 +87,7 @@ def preview(recipe: Recipe, n: int = 3, engine: Engine | None = None) -> list[Re
     """Sample and judge one response to each of the first `n` training problems; trains nothing."""
     from or1lab.rollout.buffer import collect
 
-    _set_up_process(recipe)
+    set_up_process(recipe.threads)
     folder = sources.model_folder(recipe.model)
     tokenizer = sources.load_tokenizer(folder)
     problems = sources.load_problems(recipe.data, "train", tokenizer)[:n]
@@ -101,16 +103,37 @@ def open_engine(recipe: Recipe, folder: str | None = None) -> Engine:
     """Start the engine a recipe asks for, to hand to `preview` and `run`."""
     from or1lab import rollout
 
-    _set_up_process(recipe)
+    set_up_process(recipe.threads)
     folder = folder or sources.model_folder(recipe.model)
     return rollout.open_engine(recipe, folder, sources.load_tokenizer(folder))
 
 
-def _open(recipe: Recipe, out: Path, resume: bool, labels: dict[str, str]) -> Run:
-    """Create the run folder, or reopen it; a reopened one must hold the same recipe."""
-    if not (resume and (out / "manifest.json").is_file()):
-        return Run.create(out, recipe=recipe.resolved(), extra={**labels, "recipe_hash": recipe_hash(recipe)})
+@dataclass(frozen=True)
+class _Material:
+    """What a recipe names, found and read."""
+
+    folder: str
+    tokenizer: Any
+    train: list[Problem]
+    test: list[Problem]
+    curriculum: Curriculum
+
+
+def _material(recipe: Recipe) -> _Material:
+    folder = sources.model_folder(recipe.model)
+    set_up_process(recipe.threads)
+    tokenizer = sources.load_tokenizer(folder)
+    train, test = (sources.load_problems(recipe.data, split, tokenizer) for split in ("train", "test"))
+    return _Material(folder, tokenizer, train, test, Curriculum(recipe, train))
+
+
+def _existing(recipe: Recipe, out: Path, resume: bool) -> Run | None:
+    """The run to go on with, if `out` holds one; it must hold the same recipe."""
+    if not (out / MANIFEST).is_file():
+        return None
     store = Run.open(out)
+    if not resume:
+        raise Or1labError(f"{out} already holds a run: continue it with --resume, or write elsewhere with --out")
     if store.manifest["recipe_hash"] != recipe_hash(recipe):
         raise UsageError(
             f"{out} holds a run of another recipe; `or1lab runs show {out}` prints it. Use its recipe, or another --out"
@@ -118,20 +141,20 @@ def _open(recipe: Recipe, out: Path, resume: bool, labels: dict[str, str]) -> Ru
     return store
 
 
-def _set_up_process(recipe: Recipe) -> None:
+def set_up_process(threads: int | None) -> None:
     """Threads, environment and the silence of libraries."""
     environment.prepare()
     import torch
     from transformers.utils import logging
 
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
+    if threads:
+        torch.set_num_threads(threads)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
 
 def _build(
-    recipe: Recipe, folder: str, store: Run, see: Callable[[Record], None], engine: Engine | None
+    recipe: Recipe, material: _Material, store: Run, see: Callable[[Record], None], engine: Engine | None
 ) -> tuple[Any, str | None]:
     """The trainer, and the checkpoint to go on from (if any)."""
     import torch
@@ -139,27 +162,24 @@ def _build(
 
     from or1lab.magic.trainer import MagicTrainer, checkpoints
 
-    tokenizer = sources.load_tokenizer(folder)
-    train, test = (sources.load_problems(recipe.data, split, tokenizer) for split in ("train", "test"))
-    engine = engine or open_engine(recipe, folder)
+    engine = engine or open_engine(recipe, material.folder)
     # Master weights in fp32, as in the released code; `dtype` is that of the computation and of the engine.
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(material.folder, dtype=torch.float32)
     whole = checkpoints(store.folder / "checkpoints")
     checkpoint = whole[-1] if whole else None
-    done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    store.truncate_after(done if checkpoint else -1)
+    store.truncate_after(int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1)
     store.update_manifest(
         backend=engine.name,
-        model_hash=sources.weights_hash(folder),
-        data_hash=sources.problems_hash([*train, *test]),
+        model_hash=sources.weights_hash(material.folder),
+        data_hash=sources.problems_hash([*material.train, *material.test]),
     )
     trainer = MagicTrainer(
         recipe,
         model=model,
-        tokenizer=tokenizer,
+        tokenizer=material.tokenizer,
         engine=engine,
-        curriculum=Curriculum(recipe, train),
-        test_problems=test,
+        curriculum=material.curriculum,
+        test_problems=material.test,
         reward=get_reward(recipe.reward),
         run=store,
         resuming=checkpoint is not None,
@@ -171,5 +191,3 @@ def _build(
 def _seconds(store: Run, begin: float) -> float:
     """Seconds spent on this run so far, earlier sittings included."""
     return float(store.manifest.get("seconds") or 0.0) + time.time() - begin
-
-

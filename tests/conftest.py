@@ -12,17 +12,13 @@ import pytest
 
 from or1lab.recipe import Recipe, load_recipe
 
-SMALL = [
-    "D_R=4", "D_T=4", "gs=4", "T=96", "stages.0.steps=4", "eval.every=2", "eval.problems=8", "eval.k=1",
-    "eval.final_problems=8", "eval.final_k=2", "checkpoint.every=2", "wandb=off", "data.train=64", "data.test=16",
-    "rollout.max_num_seqs=32", "save_rollouts=all",
-]  # fmt: skip
+SMALL = Path(__file__).parent / "small.yaml"
 
 
 @pytest.fixture(scope="session")
 def small_recipe() -> Recipe:
     """The tiny recipe cut to seconds."""
-    return load_recipe("tiny", SMALL)
+    return load_recipe(SMALL)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ def test_every_shipped_recipe_is_valid(path):
 @pytest.mark.parametrize("n_sgd, D_R, D_T, N_reuse", QUADRUPLES)
 def test_n_sgd_of_the_papers_quadruples(n_sgd, D_R, D_T, N_reuse):
     recipe = load_recipe("tiny", [f"D_R={D_R}", f"D_T={D_T}", f"N_reuse={N_reuse}"])
-    assert recipe.N_SGD == n_sgd
+    assert n_sgd == recipe.N_SGD
 
 
 @pytest.mark.parametrize(

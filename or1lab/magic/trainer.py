@@ -26,7 +26,7 @@ from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Trainer
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import add_fused_lm_head
@@ -39,6 +39,7 @@ from or1lab.magic import diagnostics
 from or1lab.magic.advantages import group_advantages
 from or1lab.magic.entropy import EntropyController
 from or1lab.magic.schedule import mini_batches
+from or1lab.magic.trl_config import trl_config
 from or1lab.magic.update import MiniBatch, Row, accumulate, log_probs
 from or1lab.recipe import Recipe
 from or1lab.rewards import RewardFn
@@ -78,7 +79,7 @@ class MagicTrainer(GRPOTrainer):
         super().__init__(
             model=model,
             reward_funcs=_no_reward,
-            args=_config(recipe, run.folder / "checkpoints", resuming),
+            args=trl_config(recipe, run.folder / "checkpoints", resuming),
             train_dataset=Dataset.from_dict({"prompt": [""]}),
             eval_dataset=Dataset.from_dict({"prompt": [""]}),
             processing_class=tokenizer,
@@ -381,44 +382,3 @@ def hash_seed(seed: int, step: int) -> int:
 
 def _no_reward(**_: Any) -> list[float]:
     raise AssertionError("MagicTrainer judges responses itself")
-
-
-def _config(recipe: Recipe, folder: Path, resuming: bool) -> GRPOConfig:
-    cadence = recipe.checkpoint.every
-    return GRPOConfig(
-        output_dir=str(folder),
-        seed=recipe.seed,
-        max_steps=recipe.total_steps,
-        # One HF step = one training step; TRL's own generation, accumulation and reuse are off.
-        per_device_train_batch_size=recipe.gs,
-        num_generations=recipe.gs,
-        gradient_accumulation_steps=1,
-        steps_per_generation=1,
-        num_iterations=1,
-        use_vllm=False,
-        max_completion_length=recipe.max_T,
-        temperature=recipe.tau,
-        beta=max(stage.beta or recipe.beta for stage in recipe.stages),
-        learning_rate=recipe.lr,
-        lr_scheduler_type="constant",
-        warmup_steps=0,
-        optim="adamw_torch",
-        adam_beta1=recipe.adam_betas[0],
-        adam_beta2=recipe.adam_betas[1],
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.grad_clip,
-        bf16=recipe.dtype == "bfloat16",
-        use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=torch.cuda.is_available(),
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps" if recipe.eval.every else "no",
-        eval_steps=recipe.eval.every or None,
-        eval_on_start=bool(recipe.eval.every) and not resuming,
-        save_strategy="steps" if cadence else "no",
-        save_steps=cadence or 500,
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-    )

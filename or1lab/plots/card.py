@@ -61,9 +61,10 @@ def _lines(panel: Axes, metrics: pd.DataFrame, names: dict[str, str]) -> None:
 
 def _stack(panel: Axes, metrics: pd.DataFrame, names: dict[str, str]) -> None:
     steps = metrics[metrics["kind"] == "step"]
-    if len(steps):
-        shares = [steps[metric].fillna(0) for metric in names]
-        panel.stackplot(steps["step"], *shares, labels=list(names.values()), alpha=0.85, linewidth=0)
+    known = [metric for metric in names if metric in steps]
+    if len(steps) and known:
+        shares = [steps[metric].fillna(0) for metric in known]
+        panel.stackplot(steps["step"], *shares, labels=[names[metric] for metric in known], alpha=0.85, linewidth=0)
 
 
 def _dress(panel: Axes, name: str, quantity: str) -> None:

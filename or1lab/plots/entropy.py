@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,7 +25,7 @@ def demo(frame: pd.DataFrame) -> Figure:
         entropy, accuracy = axes[0]
         handles = []
         for i, (label, arm) in enumerate(frame.groupby("label", sort=False)):
-            look = {"color": style.COLORS[i], "marker": style.MARKERS[i]}
+            look: dict[str, Any] = {"color": style.COLORS[i], "marker": style.MARKERS[i]}
             _arm(entropy, arm, "entropy/rollout", look, markers=5)
             _arm(accuracy, arm, "eval/accuracy", look, markers=None)
             n = arm["seed"].nunique()
@@ -38,7 +40,7 @@ def demo(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _arm(panel: Axes, arm: pd.DataFrame, name: str, look: dict[str, str], *, markers: int | None) -> None:
+def _arm(panel: Axes, arm: pd.DataFrame, name: str, look: dict[str, Any], *, markers: int | None) -> None:
     """The runs of one arm and their mean; `markers` on every so many points."""
     runs = arm.dropna(subset=[name]).pivot(index="step", columns="seed", values=name)
     panel.plot(runs.index, runs, color=look["color"], linewidth=0.7, alpha=0.55)

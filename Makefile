@@ -1,0 +1,66 @@
+# or1lab: the targets a person types. `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+DEVICE ?= cpu
+JOBS ?= 2
+BIN := .venv/bin
+INSTALLED := .venv/installed-$(DEVICE)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --quiet --progress-bar off
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: help setup demo test test-slow lint lab locks clean
+
+help:  ## list the targets
+	@echo "usage: make TARGET [PYTHON=python3.12] [DEVICE=cpu|gpu] [TORCH_INDEX=URL]"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
+
+setup: $(INSTALLED)  ## make .venv with the locked dependencies (DEVICE=gpu on a GPU machine); needs no root
+
+# TORCH_INDEX names an index that has CPU builds of torch, where the default one brings CUDA to a machine without a GPU.
+$(INSTALLED): requirements/$(DEVICE).lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15) and "or1lab needs Python 3.11 to 3.14, not %d.%d; name another with PYTHON=..." % sys.version_info[:2])'
+	@echo "set-up: 4 GB into .venv for $(DEVICE), a few minutes"
+	@$(PYTHON) -m venv .venv
+	@$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements/$(DEVICE).lock)")
+	@$(PIP) -r requirements/$(DEVICE).lock
+	@$(PIP) --no-build-isolation --editable .
+	@$(BIN)/or1lab doctor --quick
+	@rm -f .venv/installed-*; touch $@
+
+demo: setup  ## the main job: six training runs, a figure, a table (about ten minutes on two cores)
+	@$(BIN)/or1lab sweep demo --jobs $(JOBS) --resume
+	@$(BIN)/or1lab figures demo
+	@$(BIN)/or1lab tables demo
+	@printf '%s\n' '' \
+	  'made: figures/demo.png, .pdf (figure), .csv (its data), .md (table); run folders and executed notebooks in runs/demo' \
+	  'try next:' \
+	  '  make lab                                        open notebooks/quickstart.ipynb and play' \
+	  '  $(BIN)/or1lab runs show runs/demo/off-policy/seed-0   the numbers and a sampled chain of thought of one run' \
+	  '  $(BIN)/or1lab train tiny D_T=4 stages.0.steps=20     train another arm: N_SGD = 4'
+
+test: setup  ## the tests (about ten minutes on two cores)
+	@$(BIN)/python -m pytest -m 'not slow and not faults and not browser'
+
+test-slow: setup  ## what takes longer: slow tests, killed processes, notebooks in a browser
+	@$(BIN)/python -m pytest -m 'slow or faults or browser'
+
+lint: setup  ## ruff, mypy, notebooks stored without outputs
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+lab: setup  ## JupyterLab on the notebooks
+	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
+
+locks:  ## remake requirements/*.lock from pyproject.toml
+	@$(PYTHON) -m venv build/locks && build/locks/bin/python -m pip install --quiet uv
+	@compile="build/locks/bin/uv pip compile pyproject.toml --quiet --python-version 3.11 --no-annotate --extra smol --extra dev \
+	  --override requirements/overrides.txt --custom-compile-command 'make locks'"; \
+	eval "$$compile --extra cpu --override requirements/overrides-cpu.txt --universal -o requirements/cpu.lock"; \
+	eval "$$compile --extra gpu --python-platform x86_64-manylinux_2_28 -o requirements/gpu.lock"
+
+clean:  ## remove the environment and caches; runs and figures stay
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis or1lab.egg-info

@@ -1,0 +1,52 @@
+"""A recipe in the words of TRL and transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from trl import GRPOConfig
+
+from or1lab.recipe import Recipe
+
+
+def trl_config(recipe: Recipe, folder: Path, resuming: bool) -> GRPOConfig:
+    """Arguments of the Hugging Face loop, set so that one of its steps is one training step of the paper."""
+    cadence = recipe.checkpoint.every
+    return GRPOConfig(
+        output_dir=str(folder),
+        seed=recipe.seed,
+        max_steps=recipe.total_steps,
+        # One HF step = one training step; TRL's own generation, accumulation and reuse are off.
+        per_device_train_batch_size=recipe.gs,
+        num_generations=recipe.gs,
+        gradient_accumulation_steps=1,
+        steps_per_generation=1,
+        num_iterations=1,
+        use_vllm=False,
+        max_completion_length=recipe.max_T,
+        temperature=recipe.tau,
+        beta=max(stage.beta or recipe.beta for stage in recipe.stages),
+        learning_rate=recipe.lr,
+        lr_scheduler_type="constant",
+        warmup_steps=0,
+        optim="adamw_torch",
+        adam_beta1=recipe.adam_betas[0],
+        adam_beta2=recipe.adam_betas[1],
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.grad_clip,
+        bf16=recipe.dtype == "bfloat16",
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=torch.cuda.is_available(),
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if recipe.eval.every else "no",
+        eval_steps=recipe.eval.every or None,
+        eval_on_start=bool(recipe.eval.every) and not resuming,
+        save_strategy="steps" if cadence else "no",
+        save_steps=cadence or 500,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )

@@ -1,0 +1,93 @@
+"""`or1lab tables`: every table by its name, computed from run folders alone, as markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from or1lab import results, stats
+from or1lab.errors import check_names
+from or1lab.store import Run, full_disk_explained
+from or1lab.sweep import load_experiment
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def demo(runs: list[Run]) -> str:
+    """The demo's arms, one row each, and the line with their difference."""
+    frame, experiment = results.summaries(runs), load_experiment("demo")
+    rows = [_row(arm) for _, arm in frame.groupby("label", sort=False)]
+    lines = [contrast(frame, experiment.baseline, arm) for arm in experiment.arms if arm != experiment.baseline]
+    table = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+    return "\n".join([table, "", "Accuracy and entropy: means with 95% intervals over runs.", "", *lines])
+
+
+def contrast(frame: pd.DataFrame, baseline: str, arm: str) -> str:
+    """One line: final accuracy and entropy of `arm` against `baseline`, with Welch's 95% intervals over runs.
+
+    Args:
+        frame: as made by `results.summaries`.
+    """
+    a, b = (frame[frame["arm"] == name] for name in (arm, baseline))
+    if min(len(a), len(b)) < 2:
+        return f"{arm} against {baseline}: an interval needs two finished runs an arm, here {len(a)} and {len(b)}"
+    accuracy = stats.welch(a["final_accuracy"], b["final_accuracy"])
+    ratio = stats.log_ratio(a["final_entropy"], b["final_entropy"])
+    return (
+        f"{arm} against {baseline}: final accuracy {signed(accuracy)}; log ratio of final entropy {signed(ratio)}, "
+        f"a factor of {ratio.exp().estimate:.2f} (Welch's 95% intervals, {len(a)} + {len(b)} runs; "
+        "demo, not the ledger)"
+    )
+
+
+def signed(value: stats.Difference) -> str:
+    """`+0.120 [+0.080, +0.160]`."""
+    if not value.known:
+        return f"{_sign(value.estimate)} [no interval: the runs do not vary]"
+    return f"{_sign(value.estimate)} [{_sign(value.low)}, {_sign(value.high)}]"
+
+
+def _sign(value: float) -> str:
+    return f"{value:+.3f}".replace("-", MINUS)
+
+
+def _row(arm: pd.DataFrame) -> dict[str, str]:
+    return {
+        "arm": arm["label"].iloc[0],
+        "runs": str(len(arm)),
+        "final accuracy": _mean(arm["final_accuracy"], stats.mean_interval),
+        "peak accuracy": f"{arm['peak_accuracy'].mean():.3f}",
+        "final entropy (nats)": _mean(arm["final_entropy"], stats.geometric_interval),
+        "tokens (M)": f"{arm['tokens'].mean() / 1e6:.2f}",
+        "seconds": f"{arm['seconds'].mean():.0f}",
+    }
+
+
+def _mean(values: pd.Series, interval: Callable[[pd.Series], stats.Mean]) -> str:
+    if len(values) < 2:
+        return f"{values.iloc[0]:.3f}"
+    mean = interval(values)
+    return f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]" if mean.known else f"{mean.estimate:.3f}"
+
+
+TABLES: dict[str, tuple[str, Callable[[list[Run]], str]]] = {"demo": ("demo", demo)}  # name -> (experiment, table)
+
+
+def make_tables(names: list[str], folder: Path, out: Path) -> dict[Path, str]:
+    """Write the named tables (none named: all) to `out` as markdown; what was written, by file.
+
+    Raises:
+        UsageError: an unknown table, or no finished run of its experiment below `folder`.
+    """
+    check_names(names, TABLES, "table")
+    written = {}
+    for name in names or TABLES:
+        experiment, table = TABLES[name]
+        path, text = out / f"{name}.md", table(results.finished_runs(folder, experiment))
+        with full_disk_explained(out):
+            out.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{text}\n", encoding="utf-8")
+        written[path] = text
+    return written

@@ -1,0 +1,156 @@
+"""The command line as a user meets it: quick help, one clear message for each mistake, the exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from or1lab import cli
+from or1lab.errors import UsageError
+from or1lab.recipe import ROOT
+
+HEAVY = {"torch", "transformers", "trl", "vllm", "wandb"}
+SMALL = Path(__file__).parent / "small.yaml"
+COMMANDS = [
+    "doctor", "show", "train", "preview", "sweep", "figures", "tables", "runs list", "runs show", "tiny build",
+]  # fmt: skip
+
+
+def call(*arguments: str, monkeypatch, capsys) -> tuple[int, str, str]:
+    """Exit code and output of `or1lab ARGUMENTS`, in this process."""
+    monkeypatch.setattr(sys, "argv", ["or1lab", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr()
+    return int(ended.value.code or 0), printed.out, printed.err
+
+
+@pytest.fixture
+def or1lab(monkeypatch, capsys):
+    return lambda *arguments: call(*arguments, monkeypatch=monkeypatch, capsys=capsys)
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Heavy packages that a command imports."""
+    script = (
+        "import sys, contextlib, io\n"
+        "from or1lab import cli\n"
+        f"sys.argv = {['or1lab', *arguments]!r}\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): cli.main()\n"
+        "print(*(name.partition('.')[0] for name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    return HEAVY & set(done.stdout.split())
+
+
+def test_help_answers_at_once_and_lists_every_command():
+    seconds = []
+    for _ in range(3):  # the best of three: this is about imports, not about a busy machine
+        begin = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "or1lab.cli", "--help"], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - begin)
+    assert min(seconds) < 1.0
+    for command in COMMANDS:
+        assert command.split()[0] in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_teaches_by_example(command, or1lab):
+    code, out, _ = or1lab(*command.split(), "--help")
+    assert code == 0 and f"or1lab {command}" in out.split("Example:")[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("show", "tiny"), ("runs", "list"), ("sweep", "demo", "--dry-run"), ("figures", "nothing"), ("tables", "nothing"), ("doctor", "--quick")],
+    ids=" ".join,
+)
+def test_light_commands_import_nothing_heavy(arguments):
+    assert loaded_by(*arguments) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("show", "tiney"), 2, "did you mean 'tiny'"),
+        (("show", "tiny", "D_TT=3"), 2, "did you mean 'D_T'"),
+        (("show", "tiny", "temperature=0.6"), 2, "it is called 'tau'"),
+        (("train", "tiny", "model=/no/such/folder"), 2, "no model folder"),
+        (("train", "tiny", "data.source=nothing.jsonl"), 2, "no data file"),
+        (("sweep", "dem"), 2, "did you mean 'demo'"),
+        (("sweep", "demo", "--seeds", "one"), 2, "0,1,2"),
+        (("figures", "dmo"), 2, "did you mean 'demo'"),
+        (("tables", "dmo"), 2, "did you mean 'demo'"),
+        (("figures", "demo", "--results", "nowhere"), 2, "or1lab sweep demo"),
+        (("runs", "show", "nowhere"), 2, "holds no run"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_gets_one_clear_message(arguments, code, words, or1lab, tmp_path):
+    if arguments[0] == "train":
+        arguments = (*arguments, "--out", str(tmp_path / "run"))
+    found, out, err = or1lab(*arguments)
+    assert found == code and words in err.replace("\n", " ")
+    assert "Traceback" not in out + err and err.startswith("error: ")
+    assert not (tmp_path / "run").exists()  # what cannot start leaves nothing behind
+
+
+def test_wrong_options_are_wrong_use(or1lab):
+    assert or1lab("show")[0] == 2
+    assert or1lab("sweep", "demo", "--jobs", "0")[0] == 2
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["or1lab", "show", "tiney", "--debug"])
+    with pytest.raises(UsageError):
+        cli.main()
+
+
+def test_a_model_folder_without_a_tokenizer_is_named(or1lab, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    code, _, err = or1lab("train", "tiny", f"model={model}", "--out", str(tmp_path / "run"))
+    assert code == 2 and "no tokenizer" in err and "save_pretrained" in err
+
+
+def test_a_run_folder_is_not_trained_over(or1lab, tmp_path):
+    from or1lab.recipe import load_recipe
+    from or1lab.store import Run
+
+    Run.create(tmp_path / "run", recipe=load_recipe(SMALL).resolved())
+    code, _, err = or1lab("train", str(SMALL), "--out", str(tmp_path / "run"))
+    assert code == 1 and "--resume" in err
+
+
+def test_show_prints_values_with_origin_and_the_arithmetic(or1lab):
+    code, out, _ = or1lab("show", "tiny", "D_T=2", "--json")
+    shown = json.loads(out)
+    assert code == 0 and shown["N_SGD"] == [8] and shown["recipe"]["D_T"] == 2
+    assert shown["origin"]["D_T"]["set_by"] == "command line"
+    assert shown["origin"]["lr"]["set_by"].startswith("tiny.yaml:")
+    assert "paper" in shown["origin"]["clip_low"]["source"]
+    code, out, _ = or1lab("show", "tiny", "D_T=2")
+    assert "N_SGD = (16 / 2) x 1 = 8 (off-policy)" in out
+
+
+def test_preview_and_train_through_the_command_line(engine, or1lab, tmp_path, monkeypatch):
+    from or1lab import train
+
+    monkeypatch.setattr(train, "open_engine", lambda *_: engine)  # the session's: a start costs half a minute
+    code, out, _ = or1lab("preview", str(SMALL), "-n", "2", "--json")
+    assert code == 0 and len(json.loads(out)) == 2
+    code, out, _ = or1lab("preview", str(SMALL), "-n", "1")
+    assert code == 0 and "gold:" in out and ("right" in out or "wrong" in out)
+    folder = tmp_path / "run"
+    code, out, _ = or1lab("train", str(SMALL), "stages.0.steps=1", "--out", str(folder))
+    assert code == 0 and "finished" in out
+    code, out, _ = or1lab("runs", "list", str(tmp_path), "--json")
+    assert code == 0 and [row["status"] for row in json.loads(out)] == ["finished"]
+    code, out, _ = or1lab("runs", "show", str(folder))
+    assert code == 0 and "a response of step 1" in out

