@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,15 +34,23 @@ def model_folder(name: str) -> str:
         return name
     if not (path / "config.json").is_file():
         raise UsageError(f"{path} holds no config.json, so it is no model folder (save_pretrained writes one)")
-    if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json", "vocab.json")):
-        raise UsageError(f"{path} holds a model but no tokenizer; save it there with tokenizer.save_pretrained('{path}')")
+    if not _has_tokenizer(path):
+        raise UsageError(f"{path} holds a model but no tokenizer; tokenizer.save_pretrained('{path}') writes one")
+    if not any(path.glob("*.safetensors")):
+        raise UsageError(f"{path} holds no weights (*.safetensors); model.save_pretrained('{path}') writes them")
     return str(path)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json", "vocab.json"))
 
 
 def load_tokenizer(folder: str) -> Any:
     """The tokenizer of a model folder. Raises Or1labError when there is none or it cannot be read."""
     from transformers import AutoTokenizer
 
+    if Path(folder).is_dir() and not _has_tokenizer(Path(folder)):  # transformers would invent an empty one
+        raise Or1labError(f"no readable tokenizer for '{folder}': the folder holds none")
     try:
         return AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
@@ -54,14 +64,13 @@ def load_problems(data: Data, split: str, tokenizer: Any) -> list[Problem]:
     from or1lab.rollout.base import encode_prompt
 
     count = data.train if split == "train" else data.test
-    if data.source == "tiny":
-        from or1lab.data import tiny
-
-        problems = tiny.problems(split, count, seed=data.seed, **data.options)
-    elif data.source == "smol":
-        from or1lab.data import smol
-
-        problems = smol.problems(split, count, seed=data.seed, **data.options)
+    if data.source in ("tiny", "smol"):
+        generate = importlib.import_module(f"or1lab.data.{data.source}").problems
+        try:
+            call = inspect.signature(generate).bind(split, count, seed=data.seed, **data.options)
+        except TypeError as error:
+            raise UsageError(f"data.options of the source '{data.source}': {error}") from None
+        problems = generate(*call.args, **call.kwargs)
     else:
         found = read_problems(Path(data.source))
         rest = len(found) - data.test
@@ -75,16 +84,20 @@ def load_problems(data: Data, split: str, tokenizer: Any) -> list[Problem]:
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """Problems from a JSONL file, one object a line: id, domain, prompt, gold (and meta)."""
+    """Problems from a JSONL file, one object a line: id, domain, prompt, gold (and meta). Ids are unique."""
     if not path.is_file():
         raise UsageError(f"no data file '{path}'; data.source is 'tiny', 'smol' or a JSONL file of problems")
-    problems = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    problems: dict[str, Problem] = {}
+    # Lines of bytes: those of a text would also end at separators that JSON leaves bare inside its strings.
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            problems.append(Problem.model_validate_json(line))
+            problem = Problem.model_validate_json(line)
         except ValueError as error:
             raise UsageError(f"{path}, line {number} is no problem: {error}") from None
-    return problems
+        if problem.id in problems:
+            raise UsageError(f"{path}, line {number}: the id '{problem.id}' is taken by an earlier line")
+        problems[problem.id] = problem
+    return list(problems.values())
 
 
 def problems_hash(problems: Sequence[Problem]) -> str:

@@ -30,6 +30,7 @@ CACHED = 100_000  # verdicts kept
 TRUNCATED = Verdict(False, "truncated")
 NO_ANSWER = Verdict(False, "no answer")
 
+
 class Answer(NamedTuple):
     text: str
     boxed: bool  # the content of a box; else prose in which Math-Verify looks for an answer
@@ -96,7 +97,7 @@ def find_answer(response: str) -> Answer | None:
 
 BRACE = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 JOINED = re.compile(r"(?:[\s$,;]|\\[()\[\]]|\\q?quad|\\[,; ]|\\(?:text|mbox)\s*\{\s*(?:and|or)\s*\}|and|or)*")
-PERCENT = re.compile(r"\s*(?:\$|\\\)|\\\])?\s*(?:\\?%|pct\b|percent)")
+PERCENT = re.compile(r"\s*(?:(?:\$|\\\)|\\\])\s*)?(?:\\?%|pct\b|percent)")
 
 
 def _boxes(text: str) -> list[tuple[int, int, int]]:
@@ -142,14 +143,14 @@ def _judge(question: Question, timeout: float) -> Verdict:
         return Verdict(True, "equivalent") if integer in integers else Verdict(False, "wrong")
     if len(answer.text) > LONGEST:
         return Verdict(False, "unparsable")
-    if question not in _cache:
+    verdict = _cache.get(question)  # read once: another thread may clear the cache at any time
+    if verdict is None:
         verdict = _ask(golds, answer, timeout)
-        if verdict.reason == "timeout":  # may be the fault of a busy machine, so it is not remembered
-            return verdict
-        if len(_cache) >= CACHED:
-            _cache.clear()
-        _cache[question] = verdict
-    return _cache[question]
+        if verdict.reason != "timeout":  # that may be the fault of a busy machine, so it is not remembered
+            if len(_cache) >= CACHED:
+                _cache.clear()
+            _cache[question] = verdict
+    return verdict
 
 
 def _integer(text: str) -> str | None:

@@ -9,12 +9,15 @@ its children import the caller's `__main__` again, which in a notebook or an ung
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import queue
 import select
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ START_LIMIT = 120.0  # seconds for a worker's imports; generous, since it is spe
 
 class _Worker:
     def __init__(self, script: Path) -> None:
+        self._owner = os.getpid()
         self._process = subprocess.Popen(
             # -P: the script's own folder stays off the path, where its neighbours could shadow standard modules.
             [sys.executable, "-P", str(script)],
@@ -33,34 +37,58 @@ class _Worker:
             start_new_session=True,  # Ctrl-C in a terminal or notebook is for the caller alone
         )  # fmt: skip
         try:
-            self._read_line(START_LIMIT)
+            self._read_line(time.monotonic() + START_LIMIT)
         except (EOFError, TimeoutError):
             self.kill()
             raise Or1labError(f"{script.name} does not start; try: {sys.executable} -P {script} < /dev/null") from None
 
     def ask(self, question: Any, limit: float) -> Any:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(question).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise EOFError from None
-        return json.loads(self._read_line(limit))
+        deadline = time.monotonic() + limit
+        self._write_line(json.dumps(question).encode() + b"\n", deadline)
+        return json.loads(self._read_line(deadline))
 
-    def _read_line(self, limit: float) -> bytes:
+    # Reading and writing wait on the pipes themselves, so that a worker that stops in the middle of a line, or
+    # never reads a question larger than a pipe, costs no more than its limit.
+
+    def _write_line(self, line: bytes, deadline: float) -> None:
+        assert self._process.stdin is not None
+        descriptor = self._process.stdin.fileno()
+        os.set_blocking(descriptor, False)
+        rest = memoryview(line)
+        while rest:
+            _wait(descriptor, select.POLLOUT, deadline)
+            try:
+                rest = rest[os.write(descriptor, rest) :]
+            except BrokenPipeError:
+                raise EOFError from None
+
+    def _read_line(self, deadline: float) -> bytes:
         assert self._process.stdout is not None
-        poller = select.poll()  # answers are short, hence written at once: something to read is a whole line
-        poller.register(self._process.stdout, select.POLLIN)
-        if not poller.poll(limit * 1000):
-            raise TimeoutError
-        line = self._process.stdout.readline()
-        if not line:
-            raise EOFError
+        descriptor = self._process.stdout.fileno()
+        line = b""
+        while not line.endswith(b"\n"):
+            _wait(descriptor, select.POLLIN, deadline)
+            part = os.read(descriptor, 1 << 16)
+            if not part:
+                raise EOFError
+            line += part
         return line
 
     def kill(self) -> None:
-        self._process.kill()
+        """End the worker and what it started (it leads a session of its own)."""
+        if self._owner != os.getpid():  # a forked child got a copy of the pool, not the workers
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it may be gone already
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
+
+
+def _wait(descriptor: int, event: int, deadline: float) -> None:
+    """Until the pipe can be read or written. Raises TimeoutError at the deadline."""
+    poller = select.poll()
+    poller.register(descriptor, event)
+    if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise TimeoutError
 
 
 class WorkerPool:

@@ -1,0 +1,243 @@
+"""Where model and problems come from: folders that are no model, problem files, prompt limit, identities."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from or1lab import sources
+from or1lab.data import smol, tiny
+from or1lab.data.problem import Problem
+from or1lab.errors import Or1labError, UsageError
+from or1lab.recipe import Data
+
+
+class Letters:
+    """A tokenizer of one token a letter."""
+
+    chat_template = None
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": [ord(letter) for letter in text]}
+
+
+class Chatty(Letters):
+    """The same with a chat template that adds ten tokens."""
+
+    chat_template = "a template"
+
+    def apply_chat_template(self, messages, add_generation_prompt, return_dict):
+        assert add_generation_prompt and not return_dict
+        return [0] * 10 + [ord(letter) for message in messages for letter in message["content"]]
+
+
+def problems(n: int) -> list[Problem]:
+    return [
+        Problem(id=f"p{i}", domain="math", prompt="x" * i, gold=["7", "8"], meta={"i": i})
+        for i in range(1, n + 1)
+    ]
+
+
+def write(path: Path, found: list[Problem]) -> Path:
+    path.write_text("".join(problem.model_dump_json() + "\n" for problem in found), encoding="utf-8")
+    return path
+
+
+def load(split: str, tokenizer: Letters | None = None, **data) -> list[Problem]:
+    return sources.load_problems(Data(**data), split, tokenizer or Letters())
+
+
+# ---------------------------------------------------------------------------------------------- model folders
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in (
+        "config.json",
+        "tokenizer.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    ):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_a_whole_model_folder_is_taken_as_it_is(model, monkeypatch):
+    assert sources.model_folder(str(model)) == str(model)
+    monkeypatch.chdir(model.parent)
+    assert sources.model_folder("model") == "model"
+    monkeypatch.setenv("HOME", str(model.parent))
+    assert sources.model_folder("~/model") == str(model)
+
+
+@pytest.mark.parametrize(
+    "missing, message",
+    [
+        ("config.json", r"holds no config\.json"),
+        ("tokenizer.json", r"holds a model but no tokenizer; tokenizer\.save_pretrained\("),
+        ("*.safetensors", r"holds no weights \(\*\.safetensors\); model\.save_pretrained\("),
+    ],
+)
+def test_an_incomplete_model_folder_says_what_is_missing(model, missing, message):
+    for file in model.glob(missing):
+        file.unlink()
+    with pytest.raises(UsageError, match=message):
+        sources.model_folder(str(model))
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/where", "~/nowhere", "tinny", "a/b/c"])
+def test_a_folder_that_does_not_exist_names_the_choices(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(
+        UsageError, match="no model folder '.*give 'tiny', 'smol', an existing folder or a Hub name"
+    ):
+        sources.model_folder(name)
+
+
+def test_names_of_ours_and_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sources.model_folder("tiny") == str(tiny.BASE)
+    monkeypatch.setattr(smol, "model_folder", lambda: tmp_path)
+    assert sources.model_folder("smol") == str(tmp_path)
+    assert sources.model_folder("an-owner/a-model") == "an-owner/a-model"
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "{}"])
+def test_an_unreadable_tokenizer_is_an_error_that_names_the_folder(tmp_path, content):
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
+    if content is not None:
+        (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(Or1labError, match=f"no readable tokenizer for '{tmp_path}'"):
+        sources.load_tokenizer(str(tmp_path))
+
+
+# --------------------------------------------------------------------------------------------------- problems
+
+
+def test_a_file_comes_back_as_written(tmp_path):
+    odd = Problem(id="odd", domain="math", prompt="a\u2028b\u0085c\x1cd\ne", gold="½")
+    found = [*problems(3), odd]
+    assert sources.read_problems(write(tmp_path / "f.jsonl", found)) == found
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ('{"id": "b", "domain": "math", "prompt": "?"}', "line 2 is no problem: (.|\n)*gold"),
+        (
+            '{"id": "b", "domain": "math", "prompt": "?", "gold": "1", "answer": "1"}',
+            "line 2 is no problem: (.|\n)*answer",
+        ),
+        ("", "line 2 is no problem"),
+        ("{", "line 2 is no problem"),
+        ("\udcff", "line 2 is no problem"),
+        ('{"id": "p1", "domain": "math", "prompt": "?", "gold": "1"}', "line 2: the id 'p1' is taken"),
+    ],
+)
+def test_a_line_that_is_no_problem_is_named(tmp_path, line, message):
+    path = tmp_path / "f.jsonl"
+    first, last = (problem.model_dump_json() for problem in problems(2))
+    path.write_text(f"{first}\n{line}\n{last}\n", encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(UsageError, match=rf"f\.jsonl, {message}"):
+        sources.read_problems(path)
+
+
+def test_a_missing_file_names_the_choices(tmp_path):
+    with pytest.raises(UsageError, match="no data file '.*'tiny', 'smol' or a JSONL file"):
+        load("train", source=str(tmp_path / "nothing.jsonl"))
+
+
+@pytest.mark.parametrize("train, kept", [(4096, 7), (7, 7), (2, 2)])
+def test_a_file_gives_its_last_problems_to_the_test_split(tmp_path, train, kept):
+    found = problems(10)
+    data = {"source": str(write(tmp_path / "f.jsonl", found)), "train": train, "test": 3}
+    assert load("train", **data) == found[:kept]
+    assert load("test", **data) == found[7:]
+
+
+def test_a_file_with_nothing_left_to_train_on_is_an_error(tmp_path):
+    path = write(tmp_path / "f.jsonl", problems(3))
+    for split in ("train", "test"):
+        with pytest.raises(UsageError, match=r"holds 3 problems, but data\.test keeps 3 of them back"):
+            load(split, source=str(path), test=3)
+
+
+def test_prompts_beyond_the_limit_are_left_out(tmp_path):
+    data = {"source": str(write(tmp_path / "f.jsonl", problems(30))), "test": 5}
+    assert [len(p.prompt) for p in load("train", prompt_limit=12, **data)] == list(range(1, 13))
+    assert [len(p.prompt) for p in load("train", Chatty(), prompt_limit=12, **data)] == [1, 2]
+    assert [len(p.prompt) for p in load("test", prompt_limit=27, **data)] == [26, 27]
+
+
+def test_a_limit_below_every_prompt_is_an_error(tmp_path):
+    data = {"source": str(write(tmp_path / "f.jsonl", problems(30))), "test": 5}
+    with pytest.raises(UsageError, match=r"every test prompt is longer than data\.prompt_limit = 25 tokens"):
+        load("test", prompt_limit=25, **data)
+
+
+def test_generated_problems_follow_the_data_section():
+    data = {"source": "tiny", "train": 20, "test": 10, "seed": 3, "options": {"operands": [3, 4]}}
+    assert load("train", **data) == tiny.problems("train", 20, seed=3, operands=(3, 4))
+    assert load("test", **data) == tiny.problems("test", 10, seed=3, operands=(3, 4))
+
+
+def test_smol_problems_follow_the_data_section(monkeypatch):
+    def stub(split, n, seed=0, *, families=("add",)):
+        return [
+            Problem(id=f"{split}/{seed}/{family}/{n}", domain="math", prompt="?", gold="1")
+            for family in families
+        ]
+
+    monkeypatch.setattr(smol, "problems", stub)
+    found = load("test", source="smol", test=9, seed=2, options={"families": ["gsm", "gcd"]})
+    assert [problem.id for problem in found] == ["test/2/gsm/9", "test/2/gcd/9"]
+
+
+@pytest.mark.parametrize("source", ["tiny", "smol"])
+def test_an_option_that_the_generator_does_not_know_is_named(source):
+    with pytest.raises(UsageError, match=f"data.options of the source '{source}': .*'operandz'"):
+        load("train", source=source, options={"operandz": [2, 3]})
+
+
+# ------------------------------------------------------------------------------------------------- identities
+
+
+def test_the_hash_of_problems_sees_every_change_and_the_order():
+    base = problems(3)
+    others = [base[:2], base[::-1]]
+    for change in (
+        {"id": "q"},
+        {"prompt": "y"},
+        {"gold": ["7"]},
+        {"gold": "7"},
+        {"meta": {}},
+        {"domain": "tiny"},
+    ):
+        others.append([*base[:2], base[2].model_copy(update=change)])
+    hashes = [sources.problems_hash(found) for found in (base, *others)]
+    assert len(set(hashes)) == len(hashes)
+    assert sources.problems_hash(problems(3)) == hashes[0]
+    turned = [p.model_copy(update={"meta": dict(reversed({"i": p.meta["i"], "j": 1}.items()))}) for p in base]
+    straight = [p.model_copy(update={"meta": {"i": p.meta["i"], "j": 1}}) for p in base]
+    assert sources.problems_hash(turned) == sources.problems_hash(straight)
+
+
+def test_the_hash_of_weights_sees_weights_alone(model, tmp_path):
+    first = sources.weights_hash(str(model))
+    copy = shutil.copytree(model, tmp_path / "copy")
+    (copy / "config.json").write_text(json.dumps({"changed": True}))
+    assert sources.weights_hash(str(copy)) == first
+    (copy / "model-00002-of-00002.safetensors").write_text("other")
+    assert sources.weights_hash(str(copy)) != first
+
+
+def test_a_hub_name_is_its_own_identity():
+    assert (
+        sources.weights_hash("owner/a") == sources.weights_hash("owner/a") != sources.weights_hash("owner/b")
+    )
