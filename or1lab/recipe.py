@@ -75,7 +75,6 @@ class Stage(Strict):
 class Rollout(Strict):
     backend: Literal["auto", "vllm", "transformers"] = knob("auto", "engine; auto = vLLM where it is installed", "ours")
     max_num_seqs: Positive = knob(256, "sequences decoded together", "ours")
-    kv_cache_gib: float = knob(1.0, "KV cache on a CPU, GiB", "ours", gt=0)
     gpu_memory_utilization: float = knob(0.35, "share of GPU memory for the engine (colocated)", "ours", gt=0, le=0.95)
     tensor_parallel: Positive = knob(1, "GPUs per engine", "released code: 1 (7B), 2 (32B)")
 

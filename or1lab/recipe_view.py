@@ -63,6 +63,9 @@ def rows(name: str, overrides: list[str]) -> tuple[Recipe, list[dict[str, Any]]]
     recipe = load_recipe(name, overrides)
     comments = line_comments(path.read_text(encoding="utf-8"))
     overridden = {split_override(text)[0] for text in overrides}
+    for key in list(comments):  # a mapping of free form is one knob: its first line speaks for it
+        if key.startswith("data.options."):
+            comments.setdefault("data.options", comments[key])
     table = []
     for key, value, source, what in flatten(recipe):
         if key in overridden:
@@ -110,4 +113,4 @@ def show(name: str, overrides: list[str], console: Console) -> None:
         view.add_row(row["key"], str(row["value"]), row["set_by"], row["source"], style=style)
     console.print(view)
     for line in arithmetic(recipe):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)

@@ -76,11 +76,12 @@ def test_jupyterlab_answers_with_its_page(tmp_path):
         while not address and time.monotonic() < deadline and server.poll() is None:
             words = (tmp_path / "log").read_text().split()
             address = next((word for word in words if word.startswith("http://") and "/lab?" in word), "")
+            address = address.partition("token=")[0] + "token=t" if address else ""  # the log hides it
             time.sleep(0.3)
         assert address, (tmp_path / "log").read_text()
-        page = urllib.request.urlopen(address, timeout=30).read().decode()
-        assert "JupyterLab" in page
-        listing = urllib.request.urlopen(address.replace("/lab?", "/api/contents?"), timeout=30).read().decode()
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())  # the page hands out a session
+        assert "<title>JupyterLab</title>" in browser.open(address, timeout=30).read().decode()
+        listing = browser.open(address.replace("/lab?", "/api/contents?"), timeout=30).read().decode()
         assert "quickstart.ipynb" in listing and "train.ipynb" in listing
     finally:
         server.terminate()

@@ -171,7 +171,10 @@ def test_status_tells_a_living_run_from_a_broken_one(run):
 
 
 def test_lock_of_another_process_is_respected_and_dies_with_it(run):
-    code = "import sys, time; from or1lab.store import Run\nwith Run.open(sys.argv[1]).lock(): print(1, flush=1); time.sleep(60)"
+    code = (
+        "import sys, time; from or1lab.store import Run\n"
+        "with Run.open(sys.argv[1]).lock(): print(1, flush=1); time.sleep(60)"
+    )
     other = subprocess.Popen([sys.executable, "-c", code, str(run.folder)], stdout=subprocess.PIPE, env=ENV)
     other.stdout.read(1)
     assert run.status == "running"
@@ -215,7 +218,8 @@ def test_a_file_system_that_is_really_full(tmp_path):
         "          lambda: Run.create(sys.argv[1] + '/second', recipe={**recipe, 'name': 'n' * 200000})]\n"
         "for write in writes:\n"
         "    try: write(); sys.exit('nothing was raised')\n"
-        "    except Or1labError as error: assert 'no disk space left' in str(error) and '--resume' in str(error), error\n"
+        "    except Or1labError as error: text = str(error)\n"
+        "    assert 'no disk space left' in text and '--resume' in text, text\n"
         "steps = [r['step'] for r in run.records()]; assert steps == list(range(1, len(steps) + 1)), steps\n"
         "assert run.status == 'interrupted' and not list(Path(sys.argv[1]).rglob('*.parquet'))\n"
     )

@@ -209,7 +209,7 @@ def _train(model: Any, tokenizer: Any, steps: int, seed: int, console: Console) 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
             if "loss" in logs:
                 left = duration((time.monotonic() - begin) / state.global_step * (steps - state.global_step))
-                console.print(f"step {state.global_step}/{steps}, loss {logs['loss']:.3f}, {left} left", highlight=False)
+                console.print(f"step {state.global_step}/{steps}, loss {logs['loss']:.3f}, {left} left")
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(

@@ -19,11 +19,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from trl import GRPOTrainer
@@ -181,7 +182,7 @@ class MagicTrainer(GRPOTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write aside, then rename: a checkpoint folder is whole or absent. Not TRL's (it adds a model card)."""
-        folder = Path(self.args.output_dir)
+        folder = self.run.folder / "checkpoints"
         staging, final = folder / "writing", folder / f"checkpoint-{self.state.global_step}"
         shutil.rmtree(staging, ignore_errors=True)
         self._staging = str(staging)
@@ -274,7 +275,7 @@ class MagicTrainer(GRPOTrainer):
             if n < len(batches) - 1:
                 norm = self.accelerator.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
                 self.sgd_records[-1]["grad/norm"] = float(norm)
-                self.optimizer.step()
+                cast(Optimizer, self.optimizer).step()
                 model.zero_grad()
         return loss / max(1, len(batches)), mismatch
 
@@ -380,5 +381,5 @@ def hash_seed(seed: int, step: int) -> int:
     return (seed * 1_000_003 + step) % (1 << 62)
 
 
-def _no_reward(**_: Any) -> list[float]:
+def _no_reward(**_: Any) -> list[float | None]:
     raise AssertionError("MagicTrainer judges responses itself")

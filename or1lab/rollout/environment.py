@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
+import sys
 import warnings
+from collections.abc import Iterator
 
 
 def prepare() -> None:
@@ -17,3 +21,15 @@ def prepare() -> None:
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # no Triton on a CPU: of course
     warnings.filterwarnings("ignore", category=FutureWarning, module="vllm.*")
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
+
+
+@contextlib.contextmanager
+def stdout_with_descriptor() -> Iterator[None]:
+    """vLLM silences its libraries through the descriptor of stdout, which a notebook's stdout does not have."""
+    try:
+        sys.stdout.fileno()
+    except io.UnsupportedOperation:
+        with contextlib.redirect_stdout(sys.__stdout__):
+            yield
+    else:
+        yield

@@ -10,8 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from trl.trainer.utils import selective_log_softmax
 
+from or1lab.magic.update import Row, log_probs
 from or1lab.rollout.base import Request, Sample
+
+SCORED_TOKENS = 4096  # padded tokens whose log-probs are computed at a time
 
 
 class TransformersEngine:
@@ -54,19 +58,25 @@ class TransformersEngine:
                 top_k=0,
                 eos_token_id=self.eos_ids,
                 pad_token_id=self.pad_id,
-                output_scores=True,
-                return_dict_in_generate=True,
             )
-        logprobs = self.model.compute_transition_scores(out.sequences, out.scores, normalize_logits=True)
+        responses = [self._cut(tokens) for tokens in out[:, width:].tolist()]
+
+        def forward(ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            logits = self.model(ids).logits[:, :-1].float() / tau
+            logp = selective_log_softmax(logits, ids[:, 1:])
+            return logp, logp
+
+        # A pass of its own: keeping every step's scores while sampling costs gigabytes at a real vocabulary.
+        pairs = [Row(prompt, tokens, 0.0, None) for (prompt, _), tokens in zip(rows, responses, strict=True)]
+        logprobs = log_probs(pairs, forward, SCORED_TOKENS, device)
         return [
-            self._cut(tokens, scores, T)
-            for tokens, scores in zip(out.sequences[:, width:].tolist(), logprobs.tolist(), strict=True)
+            Sample(tokens, values.tolist(), truncated=tokens[-1] not in self.eos_ids)
+            for tokens, values in zip(responses, logprobs, strict=True)
         ]
 
-    def _cut(self, tokens: list[int], logprobs: list[float], T: int) -> Sample:
-        length = next((i + 1 for i, token in enumerate(tokens) if token in self.eos_ids), len(tokens))
-        ended = tokens[length - 1] in self.eos_ids
-        return Sample(tokens[:length], logprobs[:length], truncated=not ended and length == T)
+    def _cut(self, tokens: list[int]) -> list[int]:
+        """A response up to its end token; without one it has reached the limit T."""
+        return tokens[: next((i + 1 for i, token in enumerate(tokens) if token in self.eos_ids), len(tokens))]
 
     def sync(self, named_weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         own = dict(self.model.named_parameters())

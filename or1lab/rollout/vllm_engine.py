@@ -53,25 +53,26 @@ class VllmEngine:
                 "kv_cache_memory_bytes": kv_cache_bytes(config, dtype, max_num_seqs, limit),
                 "enforce_eager": True,
             }
-        self.llm = LLM(
-            model=folder,
-            dtype=dtype,
-            max_model_len=limit,
-            max_num_seqs=max_num_seqs,
-            max_num_batched_tokens=max(limit, max_num_seqs * prompt_limit),
-            enable_chunked_prefill=False,
-            skip_tokenizer_init=True,
-            logprobs_mode="processed_logprobs",
-            tensor_parallel_size=tensor_parallel,
-            disable_log_stats=True,
-            use_tqdm_on_load=False,
-            **options,
-        )
+        options |= {"dtype": dtype, "tensor_parallel_size": tensor_parallel}
+        with environment.stdout_with_descriptor():
+            self.llm = LLM(
+                model=folder,
+                max_model_len=limit,
+                max_num_seqs=max_num_seqs,
+                max_num_batched_tokens=max(limit, max_num_seqs * prompt_limit),
+                enable_chunked_prefill=False,
+                skip_tokenizer_init=True,
+                logprobs_mode="processed_logprobs",
+                disable_log_stats=True,
+                use_tqdm_on_load=False,
+                **options,
+            )
 
     def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
         from vllm import SamplingParams
 
-        prompts, params = [], []
+        prompts: list[Any] = []
+        params: list[Any] = []
         for request in requests:
             for seed in request.seeds:
                 prompts.append({"prompt_token_ids": list(request.prompt_ids)})

@@ -113,7 +113,8 @@ def test_more_prompt_tokens_than_the_batch_budget(tied):
     """Seeded requests survive a queue: 40 x 8 prompt tokens against a budget of 16 sequences x 8."""
     _, engine = tied
     many = [Request([2 + (i + n) % 40 for n in range(8)], [7 * i, 7 * i + 1]) for i in range(40)]
-    assert sum(len(r.prompt_ids) * len(r.seeds) for r in many) > engine.llm.llm_engine.vllm_config.scheduler_config.max_num_batched_tokens
+    budget = engine.llm.llm_engine.vllm_config.scheduler_config.max_num_batched_tokens
+    assert sum(len(r.prompt_ids) * len(r.seeds) for r in many) > budget
     together = engine.generate(many, tau=1.0, T=32)
     assert together[33:35] == engine.generate(many[33:35], tau=1.0, T=32)
 
