@@ -50,6 +50,7 @@ class Experiment(BaseModel):
     seeds: list[int] = Field(min_length=1)
     baseline: str
     figure: str
+    seconds: float | None = Field(None, gt=0)  # measured time of a run on one core, for estimates before the first one
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
@@ -211,7 +212,8 @@ def run_sweep(
 
 
 def estimate(grid: list[Job], out: Path) -> dict[str, float | None]:
-    """Seconds that each job still needs (by name), from finished runs of the experiment; None where there is none."""
+    """Seconds that each job still needs (by name), from finished runs of the experiment, else from
+    what its file says; None where neither is there."""
     rates: dict[str, list[float]] = {}
     for run in find_runs(out / grid[0].experiment.name):
         manifest = run.manifest
@@ -224,7 +226,9 @@ def estimate(grid: list[Job], out: Path) -> dict[str, float | None]:
         known = rates.get(job.arm, every)  # an arm that never ran takes about as long as the others
         last = Run(job.folder).last() or {"step": 0}
         left = 0 if job.state == "finished" else job.recipe.total_steps - last["step"]
-        seconds[job.name] = left * sum(known) / len(known) if known else None
+        told = job.experiment.seconds
+        rate = sum(known) / len(known) if known else told and told / job.recipe.total_steps
+        seconds[job.name] = None if rate is None else left * rate
     return seconds
 
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from or1lab import sources
+from or1lab import process, sources
 from or1lab.curriculum import Curriculum
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import Recipe, recipe_hash
 from or1lab.rewards import get_reward
-from or1lab.rollout import environment
 from or1lab.store import MANIFEST, Run, now
 from or1lab.tracking import Progress, Tracker
 
@@ -87,7 +86,7 @@ def preview(recipe: Recipe, n: int = 3, engine: Engine | None = None) -> list[Re
     """Sample and judge one response to each of the first `n` training problems; trains nothing."""
     from or1lab.rollout.buffer import collect
 
-    set_up_process(recipe.threads)
+    process.set_up(recipe.threads)
     folder = sources.model_folder(recipe.model)
     tokenizer = sources.load_tokenizer(folder)
     problems = sources.load_problems(recipe.data, "train", tokenizer)[:n]
@@ -103,7 +102,7 @@ def open_engine(recipe: Recipe, folder: str | None = None) -> Engine:
     """Start the engine a recipe asks for, to hand to `preview` and `run`."""
     from or1lab import rollout
 
-    set_up_process(recipe.threads)
+    process.set_up(recipe.threads)
     folder = folder or sources.model_folder(recipe.model)
     return rollout.open_engine(recipe, folder, sources.load_tokenizer(folder))
 
@@ -121,7 +120,7 @@ class _Material:
 
 def _material(recipe: Recipe) -> _Material:
     folder = sources.model_folder(recipe.model)
-    set_up_process(recipe.threads)
+    process.set_up(recipe.threads)
     tokenizer = sources.load_tokenizer(folder)
     train, test = (sources.load_problems(recipe.data, split, tokenizer) for split in ("train", "test"))
     return _Material(folder, tokenizer, train, test, Curriculum(recipe, train))
@@ -139,18 +138,6 @@ def _existing(recipe: Recipe, out: Path, resume: bool) -> Run | None:
             f"{out} holds a run of another recipe; `or1lab runs show {out}` prints it. Use its recipe, or another --out"
         )
     return store
-
-
-def set_up_process(threads: int | None) -> None:
-    """Threads, environment and the silence of libraries."""
-    environment.prepare()
-    import torch
-    from transformers.utils import logging
-
-    if threads:
-        torch.set_num_threads(threads)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 def _build(

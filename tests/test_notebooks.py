@@ -49,7 +49,7 @@ def test_quickstart_runs_from_top_to_bottom(tmp_path):
     )
     shown = outputs(executed)
     assert "<think>" in shown and "nats a token" in shown and "held-out accuracy" in shown
-    assert pictures(executed) == 2
+    assert pictures(executed) == 1
     assert Run.open(tmp_path / "run").last()["step"] == 2
 
 

@@ -223,6 +223,8 @@ def test_dry_run_prints_the_grid_and_starts_nothing(notebook):
     assert re.findall(r"[\w?]+", good)[:6] == ["good", "0", "1", "6", "new", "?"]
     assert re.findall(r"[\w?]+", bad)[:6] == ["bad", "0", "8", "6", "new", "?"] and 'entropy="constant"' in bad
     assert "estimated time: ?" in text
+    _, text = sweep(experiment(seconds=30), notebook, dry_run=True)  # measured elsewhere, and said in the file
+    assert "2 jobs, 2 at a time; estimated time: 30 s" in text
 
 
 def test_dry_run_knows_states_and_times(notebook):

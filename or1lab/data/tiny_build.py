@@ -22,6 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
+from or1lab import process
 from or1lab.data import tiny
 from or1lab.environment import environment
 from or1lab.errors import Or1labError
@@ -50,7 +51,7 @@ class Shares:
     result_first: float = 0.25  # "22=6*19" instead of "6*19=22"
     recheck: float = 0.2  # "wait" and the step again ...
     repaired: float = 0.75  # ... which repairs a wrong one in this share of cases
-    hard: float = 0.45  # products that are mostly misremembered: which ones is fixed
+    hard: float = 0.4  # products that are mostly misremembered: which ones is fixed
     right_hard: float = 0.25  # a hard product in one step is right ...
     believed: float = 0.5  # ... or the one wrong number that is believed of it, else any number
     right_easy: float = 0.9  # another product in one step is right, else any number
@@ -162,9 +163,7 @@ def build(out: Path, *, steps: int, seed: int, threads: int, console: Console | 
     if out.exists() and any(out.iterdir()):
         raise Or1labError(f"{out} is not empty; name a new folder with --out")
     begin = time.time()
-    from or1lab.train import set_up_process
-
-    set_up_process(threads)
+    process.set_up(threads)
     tokenizer, model = make_tokenizer(), make_model(seed)
     loss = _train(model, tokenizer, steps, seed, console)
     import torch

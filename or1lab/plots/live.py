@@ -24,7 +24,8 @@ def live_card(title: str = "") -> Callable[[dict[str, Any]], None]:
     def watch(record: dict[str, Any]) -> None:
         nonlocal drawn
         records.append(record)
-        if record["kind"] != "sgd" and time.monotonic() - drawn >= EVERY:
+        due = record["kind"] != "sgd" and time.monotonic() - drawn >= EVERY
+        if due or record.get("final"):
             handle.update(card(pd.DataFrame(records), title))
             drawn = time.monotonic()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from or1lab.rollout import environment
+from or1lab import process
 from or1lab.rollout.base import Request, Sample
 
 BLOCK = 128  # upper bound of vLLM's KV block size in tokens, for sizing the cache
@@ -38,7 +38,6 @@ class VllmEngine:
         tensor_parallel: int = 1,
         gpu_memory_utilization: float = 0.35,
     ) -> None:
-        environment.prepare()
         from transformers import AutoConfig
         from vllm import LLM
 
@@ -54,7 +53,7 @@ class VllmEngine:
                 "enforce_eager": True,
             }
         options |= {"dtype": dtype, "tensor_parallel_size": tensor_parallel}
-        with environment.stdout_with_descriptor():
+        with process.stdout_with_descriptor():
             self.llm = LLM(
                 model=folder,
                 max_model_len=limit,

@@ -1,4 +1,4 @@
-"""What vLLM and torch read from the environment at import. Imports neither."""
+"""What this process is set to: environment variables that torch, vLLM and wandb read at import, threads, and quiet."""
 
 from __future__ import annotations
 
@@ -12,15 +12,29 @@ from collections.abc import Iterator
 
 
 def prepare() -> None:
-    """Set what our engine needs and quiet what means nothing to a user; what the user has set wins."""
+    """Set what our engine needs and quiet what means nothing to a user; what the user has set wins.
+
+    Imports nothing, and works only before torch is imported: `import or1lab` calls it."""
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the engine in our process: weights are handed over
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else two jobs are bound to the same first core
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")  # it advertises where a package of vLLM's is loaded
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # no Triton on a CPU: of course
     warnings.filterwarnings("ignore", category=FutureWarning, module="vllm.*")
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
+
+
+def set_up(threads: int | None) -> None:
+    """Torch's threads, and the silence of transformers; for a process that trains or samples."""
+    import torch
+    from transformers.utils import logging
+
+    if threads:
+        torch.set_num_threads(threads)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 @contextlib.contextmanager
