@@ -184,7 +184,7 @@ def build(out: Path, *, steps: int, seed: int, threads: int, console: Console | 
 
 
 def _train(model: Any, tokenizer: Any, steps: int, seed: int, console: Console) -> float:
-    """Supervised training on fresh demonstrations; the mean loss of the last tenth, nats a token."""
+    """Supervised training on fresh demonstrations; the mean loss of the last tenth."""
     from datasets import Dataset
     from torch.nn.functional import cross_entropy
     from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -195,17 +195,18 @@ def _train(model: Any, tokenizer: Any, steps: int, seed: int, console: Console) 
         question = tokenizer(prompt)["input_ids"]
         response = tokenizer(demonstration(prompt, rng))["input_ids"] + [tokenizer.eos_token_id]
         rows.append({"input_ids": question + response, "labels": [-100] * len(question) + response})
-    mean_tokens = BATCH * sum(len(row["labels"]) for row in rows) / len(rows)
+    batch_tokens = BATCH * sum(len(row["labels"]) for row in rows) / len(rows)
 
     def loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
         # A fixed denominator: with each batch's own, the tokens of short responses would weigh more.
         total = cross_entropy(outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
-        return total / mean_tokens
+        return total / batch_tokens
 
     begin = time.monotonic()
 
     class Lines(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            logs = kwargs["logs"]
             if "loss" in logs:
                 left = duration((time.monotonic() - begin) / state.global_step * (steps - state.global_step))
                 console.print(f"step {state.global_step}/{steps}, loss {logs['loss']:.3f}, {left} left")
@@ -219,7 +220,7 @@ def _train(model: Any, tokenizer: Any, steps: int, seed: int, console: Console) 
         )  # fmt: skip
         trainer = Trainer(
             model, arguments, train_dataset=Dataset.from_list(_grouped(rows, rng)), compute_loss_func=loss,
-            data_collator=DataCollatorForSeq2Seq(tokenizer), callbacks=[Lines],
+            data_collator=DataCollatorForSeq2Seq(tokenizer), callbacks=[Lines()],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
         trainer.train()
