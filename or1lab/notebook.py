@@ -122,7 +122,7 @@ def execute(source: str, output: str, parameters: dict[str, Any]) -> None:
             cell = _mark_failed(Path(output))
             raise Or1labError(f"cell In [{cell}]: the kernel died (killed, or out of memory)") from None
         except RuntimeError as error:  # jupyter_client's word for a kernel that never came up
-            raise Or1labError(f"the kernel did not start ({error}); `or1lab doctor` looks at the installation") from None
+            raise Or1labError(f"the kernel did not start ({error}): try `or1lab doctor`") from None
 
 
 def _mark_failed(output: Path) -> int:
