@@ -82,7 +82,10 @@ def train(
     folder = out or Path("runs") / (loaded.name or "run") / f"seed-{loaded.seed}"
     from or1lab.train import run
 
-    finished = run(loaded, folder, resume=resume)
+    try:
+        finished = run(loaded, folder, resume=resume)
+    except KeyboardInterrupt:
+        raise Or1labError(f"stopped; what is written is kept: go on with --resume (run folder {folder})") from None
     console.print(f"[green]finished[/] {finished.folder}; look at it: or1lab runs show {finished.folder}")
 
 
@@ -119,12 +122,20 @@ def sweep(
     resume: Annotated[bool, typer.Option("--resume", help="Skip finished runs, go on with broken ones.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid and start nothing.")] = False,
     out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
+    json: Json = False,
 ) -> None:
     """Run arms x seeds of an experiment, each as a papermill job executing notebooks/train.ipynb."""
     from or1lab import sweep as sweeps
 
     chosen = sweeps.parse_seeds(seeds) if seeds else None
-    result = sweeps.run_sweep(experiment, seeds=chosen, jobs=jobs, resume=resume, dry_run=dry_run, out=out)
+    screen = Console(stderr=json)
+    result = sweeps.run_sweep(
+        experiment, seeds=chosen, jobs=jobs, resume=resume, dry_run=dry_run, out=out, console=screen
+    )
+    if json:
+        print_json(
+            [{"run": o.job.folder, "state": o.state, "seconds": o.seconds, "error": o.error} for o in result.outcomes]
+        )
     raise typer.Exit(result.exit_code)
 
 
@@ -133,11 +144,16 @@ def figures(
     names: Annotated[list[str] | None, typer.Argument(help="Figures to draw; default all.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="Where figures go.")] = Path("figures"),
+    json: Json = False,
 ) -> None:
     """Draw figures (PNG, PDF and the data behind them) from run folders."""
     from or1lab import figures as drawing
 
-    for path in drawing.make_figures(names or [], results, out):
+    written = drawing.make_figures(names or [], results, out)
+    if json:
+        print_json(written)
+        return
+    for path in written:
         console.print(f"wrote {path}", highlight=False)
 
 
@@ -146,11 +162,16 @@ def tables(
     names: Annotated[list[str] | None, typer.Argument(help="Tables to make; default all.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="Where tables go.")] = Path("figures"),
+    json: Json = False,
 ) -> None:
     """Compute tables (markdown) from run folders and print them."""
     from or1lab import tables as making
 
-    for path, text in making.make_tables(names or [], results, out).items():
+    written = making.make_tables(names or [], results, out)
+    if json:
+        print_json({str(path): text for path, text in written.items()})
+        return
+    for path, text in written.items():
         console.print(text, markup=False, highlight=False, soft_wrap=True)
         console.print(f"wrote {path}", highlight=False)
 
@@ -191,19 +212,13 @@ def main() -> None:
         sys.argv.remove("--debug")
     try:
         app()
-    except Or1labError as error:
+    except Exception as error:
         if debug:
             raise
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; go on with --resume", style="yellow")
-        sys.exit(130)
-    except OSError as error:
-        if debug:
-            raise
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        known = isinstance(error, (Or1labError, OSError))
+        text = str(error) if known else f"unexpected {type(error).__name__}: {error}; again with --debug shows where"
+        Console(stderr=True).print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code if isinstance(error, Or1labError) else 1)
 
 
 if __name__ == "__main__":

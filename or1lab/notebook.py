@@ -23,7 +23,6 @@ from typing import Any
 import psutil
 
 from or1lab.errors import Or1labError, UsageError, did_you_mean
-from or1lab.recipe import ROOT
 from or1lab.store import full_disk_explained, held
 
 KERNEL = "python3"  # of the running interpreter, see `start`
@@ -56,7 +55,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Execute a notebook in a new process; `output` and `log` lie in the folder that the process locks.
 
-    The kernel is that of the running interpreter and works in the repository's root. `threads` limits the numerical
+    The kernel is that of the running interpreter and works in the caller's folder. `threads` limits the numerical
     libraries. Raises Or1labError if there is no room for the log.
     """
     # A kernel that the user registered elsewhere under the same name must not win over this environment's.
@@ -69,7 +68,8 @@ def start(
         with log.open("ab") as file:
             return subprocess.Popen(
                 [sys.executable, "-m", "or1lab.notebook", *arguments],
-                cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                process_group=0,  # Ctrl-C in a terminal is for the sweep, which ends its jobs in order
             )  # fmt: skip
 
 
@@ -87,7 +87,10 @@ def end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
 
 def execution_failed(output: Path) -> bool:
     """Whether an executed notebook ended with an error or never came to its end."""
-    about = json.loads(output.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
+    try:
+        about = json.loads(output.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
+    except (ValueError, KeyError):  # killed while it was saved
+        return True
     return bool(about.get("exception")) or not about.get("end_time")
 
 
@@ -111,7 +114,7 @@ def execute(source: str, output: str, parameters: dict[str, Any]) -> None:
         try:
             papermill.execute_notebook(
                 source, output, parameters,
-                kernel_name=KERNEL, cwd=str(ROOT), progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
+                kernel_name=KERNEL, cwd=os.getcwd(), progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/k"}}),
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:

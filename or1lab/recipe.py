@@ -47,7 +47,7 @@ def knob(default: Any, what: str, source: str, **limits: Any) -> Any:
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(Strict):
@@ -66,17 +66,16 @@ class Stage(Strict):
     D_T: Positive | None = None
     N_reuse: Positive | None = None
     gs: int | None = None
-    tau: float | None = None
-    beta: float | None = None
-    clip_low: float | None = None
-    clip_high: float | None = None
+    tau: float | None = Field(None, gt=0)
+    beta: float | None = Field(None, ge=0)
+    clip_low: float | None = Field(None, gt=0, lt=1)
+    clip_high: float | None = Field(None, gt=0)
 
 
 class Rollout(Strict):
     backend: Literal["auto", "vllm", "transformers"] = knob("auto", "engine; auto = vLLM where it is installed", "ours")
     max_num_seqs: Positive = knob(256, "sequences decoded together", "ours")
     gpu_memory_utilization: float = knob(0.35, "share of GPU memory for the engine (colocated)", "ours", gt=0, le=0.95)
-    tensor_parallel: Positive = knob(1, "GPUs per engine", "released code: 1 (7B), 2 (32B)")
 
 
 class Eval(Strict):
@@ -90,7 +89,7 @@ class Eval(Strict):
 
 
 class Checkpoint(Strict):
-    every: int = knob(20, "training steps between checkpoints; 0 = only the last", "released code", ge=0)
+    every: int = knob(20, "training steps between checkpoints; 0 = none but the final model", "released code", ge=0)
     keep: Positive = knob(1, "checkpoints kept", "ours")
 
 
@@ -98,13 +97,13 @@ class Recipe(Strict):
     """One run. Stage overrides are resolved by `stage(i)`; N_SGD is derived (paper eq. 4.1)."""
 
     name: str = knob("", "name of the run in titles and trackers", "ours")
-    seed: int = knob(0, "root seed: prompts, samples and shuffles are pure functions of it", "ours", ge=0)
+    seed: int = knob(0, "root seed: prompts, samples and shuffles are pure functions of it", "ours", ge=0, lt=2**32)
     world: str | None = knob(None, "version tag of a generated world, kept in the manifest", "ours")
     model: str = knob("tiny", "'tiny', 'smol', a model folder or a Hub name", "ours")
     dtype: Literal["float32", "bfloat16"] = knob("float32", "of weights and engine", "ours")
     threads: Positive | None = knob(None, "CPU threads of this process; default: torch's own choice", "ours")
     data: Data = Data()
-    reward: str = knob("tiny", "'tiny' or 'math': which rule verifier judges", "paper §7")
+    reward: Literal["tiny", "math"] = knob("tiny", "which rule verifier judges", "paper §7")
 
     D_R: Positive = knob(64, "prompts rolled out per training step", "paper T5")
     D_T: Positive = knob(64, "prompts per SGD step (mini-batch)", "paper T5")
@@ -147,6 +146,13 @@ class Recipe(Strict):
     def _off_is_a_word(cls, value: Any) -> Any:
         return "off" if value is False else value  # YAML 1.1 reads a bare off as false
 
+    @field_validator("adam_betas")
+    @classmethod
+    def _decays(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"adam_betas = {list(betas)}: both from 0 to below 1")
+        return betas
+
     @field_validator("stages", mode="before")
     @classmethod
     def _at_least_one_stage(cls, stages: Any) -> Any:
@@ -161,6 +167,13 @@ class Recipe(Strict):
                 f"top_p = {self.top_p} is refused in training: the sampler would renormalise over the surviving "
                 "tokens and its log-probs would no longer be the policy's; use top_p: 1.0"
             )
+        if self.alpha > 0 and self.entropy != "constant":
+            raise ValueError(
+                f"alpha = {self.alpha} has no effect with entropy: {self.entropy}; a constant coefficient wants "
+                "entropy: constant"
+            )
+        if self.c_max is not None and self.c_min > self.c_max:
+            raise ValueError(f"c_min = {self.c_min} is above c_max = {self.c_max}")
         limit = 0
         for i in range(len(self.stages)):
             stage = self._stage_values(i)

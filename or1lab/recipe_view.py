@@ -68,7 +68,7 @@ def rows(name: str, overrides: list[str]) -> tuple[Recipe, list[dict[str, Any]]]
             comments.setdefault("data.options", comments[key])
     table = []
     for key, value, source, what in flatten(recipe):
-        if key in overridden:
+        if any(key == name or key.startswith(f"{name}.") for name in overridden):
             set_by, why = "command line", ""
         elif key in comments:
             number, comment = comments[key]

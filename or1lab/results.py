@@ -33,6 +33,12 @@ def finished_runs(results: Path, experiment: str) -> list[Run]:
             f"no finished run of the experiment '{experiment}' in {results}; "
             f"make them with `or1lab sweep {experiment}`, or name their folder with --results"
         )
+    for name in ("model_hash", "data_hash"):
+        if len({run.manifest[name] for run in found.values()}) > 1:
+            raise UsageError(
+                f"the runs of '{experiment}' in {results} have different {name} (another base policy, or other "
+                f"problems), so they cannot be compared; `or1lab runs show` prints it. Move the old ones away"
+            )
     return [found[key] for key in sorted(found)]
 
 

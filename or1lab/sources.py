@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import inspect
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,20 @@ def model_folder(name: str) -> str:
 
     Raises UsageError for a local folder that is no complete model."""
     if name == "tiny":
-        from or1lab.data.tiny import BASE
+        from or1lab.data.tiny import BASE as path
 
-        return str(BASE)
-    if name == "smol":
+        if not path.exists():
+            raise UsageError(f"the tiny base policy is missing; or1lab tiny build --out {path} makes it anew")
+    elif name == "smol":
         from or1lab.data import smol
 
         return str(smol.model_folder())
-    path = Path(name).expanduser()
-    if not path.exists():
-        if name.startswith((".", "/", "~")) or name.count("/") != 1:
-            raise UsageError(f"no model folder '{name}'; give 'tiny', 'smol', an existing folder or a Hub name")
-        return name
+    else:
+        path = Path(name).expanduser()
+        if not path.exists():
+            if name.startswith((".", "/", "~")) or name.count("/") != 1:
+                raise UsageError(f"no model folder '{name}'; give 'tiny', 'smol', an existing folder or a Hub name")
+            return name
     if not (path / "config.json").is_file():
         raise UsageError(f"{path} holds no config.json, so it is no model folder (save_pretrained writes one)")
     if not _has_tokenizer(path):
@@ -67,10 +69,9 @@ def load_problems(data: Data, split: str, tokenizer: Any) -> list[Problem]:
     if data.source in ("tiny", "smol"):
         generate = importlib.import_module(f"or1lab.data.{data.source}").problems
         try:
-            call = inspect.signature(generate).bind(split, count, seed=data.seed, **data.options)
-        except TypeError as error:
+            problems = generate(split, count, seed=data.seed, **data.options)
+        except (TypeError, ValueError) as error:
             raise UsageError(f"data.options of the source '{data.source}': {error}") from None
-        problems = generate(*call.args, **call.kwargs)
     else:
         found = read_problems(Path(data.source))
         rest = len(found) - data.test
@@ -78,6 +79,12 @@ def load_problems(data: Data, split: str, tokenizer: Any) -> list[Problem]:
             raise UsageError(f"{data.source} holds {len(found)} problems, but data.test keeps {data.test} of them back")
         problems = found[rest:] if split == "test" else found[: min(rest, data.train)]
     short = [p for p in problems if len(encode_prompt(tokenizer, p.prompt)) <= data.prompt_limit]
+    if short and len(short) < len(problems):
+        warnings.warn(
+            f"{len(problems) - len(short)} of {len(problems)} {split} prompts are longer than data.prompt_limit = "
+            f"{data.prompt_limit} tokens and were left out",
+            stacklevel=2,
+        )
     if not short:
         raise UsageError(f"every {split} prompt is longer than data.prompt_limit = {data.prompt_limit} tokens")
     return short

@@ -147,14 +147,14 @@ class Run:
         write_atomic(self.folder / kind / f"step-{step:06d}{suffix}.parquet", content)
 
     def truncate_after(self, step: int) -> None:
-        """Forget everything beyond training step `step`: what a resumed run is about to do again."""
+        """Forget everything beyond training step `step`, and any final evaluation: what a resumed run does again."""
         self.close()
-        kept = [record for record in self.records() if record["step"] <= step]
+        kept = [record for record in self.records() if record["step"] <= step and not record.get("final")]
         lines = "".join(json.dumps(record) + "\n" for record in kept)
         write_atomic(self.folder / METRICS, lines.encode())
         for kind in ("rollouts", "evals"):
             for path in self._frames(kind):
-                if _step_of(path) > step:
+                if _step_of(path) > step or path.stem.endswith("-final"):
                     path.unlink()
 
     def close(self) -> None:
@@ -308,14 +308,19 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def full_disk_explained(folder: Path) -> Iterator[None]:
-    """Turn 'no space left' into a message that says where, how much is left, and how to go on."""
+    """Turn 'no space left' into a message that says where, how much is left, and how to go on.
+
+    Libraries that save models raise errors of their own; theirs are told by the room that is left."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+    except Or1labError:
+        raise
+    except Exception as error:
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(existing).free / 2**20
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) if isinstance(error, OSError) and error.errno else free < 1
+        if not full:
+            raise
         raise Or1labError(
             f"no disk space left for {folder} ({free:.1f} MiB free): free some, then continue the run with --resume"
         ) from error

@@ -30,10 +30,9 @@ FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._
 
 
 class Arm(BaseModel):
-    """One variant: what it is called in figures, and the recipe keys it sets."""
+    """One variant: the recipe keys it sets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    label: str
     set: dict[str, Any] = {}
 
 
@@ -197,7 +196,7 @@ def run_sweep(
     notebooks.check_parameters(notebook, grid[0].parameters(resume))
     if dry_run:
         outcomes = [Outcome(job, job.state) for job in grid]
-        print_grid(console, outcomes, estimate(grid, Path(out)), jobs)
+        print_grid(console, experiment, outcomes, estimate(grid, Path(out)), jobs)
         return SweepResult(outcomes, 0)
     outcomes = _plan(grid, resume)
     with Screen(console, outcomes) as screen:
@@ -303,6 +302,9 @@ def _work(outcomes: list[Outcome], jobs: int, notebook: Path, screen: Screen) ->
 def _settle(outcome: Outcome, code: int) -> None:
     """Judge a job whose process has ended, by its exit code and its run folder."""
     job = outcome.job
+    if code and job.state == "running":  # another sweep was a moment faster
+        outcome.state = "running"
+        return
     if code == 0 and job.state == "finished":
         outcome.state = "finished"
         return

@@ -14,13 +14,16 @@ from or1lab.store import Run
 from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 
 if TYPE_CHECKING:
-    from or1lab.sweep import Outcome
+    from or1lab.sweep import Experiment, Outcome
 
 REFRESH = 1.0  # seconds between looks into the run folders
 
 
-def print_grid(console: Console, outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int) -> None:
+def print_grid(
+    console: Console, experiment: Experiment, outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int
+) -> None:
     """The dry run: what each job would be, how it stands and how long it should take."""
+    console.print(f"{experiment.title}\n{experiment.question}", markup=False, highlight=False)
     table = Table("arm", "seed", "N_SGD", "steps", "state", "time", "sets")
     for outcome in outcomes:
         job = outcome.job
@@ -53,6 +56,9 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path) -> No
     console.print(
         f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", soft_wrap=True, highlight=False
     )
+    if len(finished) == len(outcomes):
+        figure = outcomes[0].job.experiment.figure
+        console.print(f"figure: or1lab figures {figure} --results {folder.parent}", soft_wrap=True, highlight=False)
 
 
 class Screen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def run(
     material = _material(recipe)  # before the folder is made: what cannot start leaves nothing behind
     store = existing or Run.create(out, recipe=recipe.resolved(), extra=labels or {})
     with store.lock():
-        store.update_manifest(status="running", error=None)
+        store.update_manifest(status="running", error=None, seconds=_seconds_before(store))
         tracker = Tracker(recipe.resolved(), store)
         watchers = [tracker.log, *([on_record] if on_record else [])]
 
@@ -69,7 +70,7 @@ def run(
                 watchers.append(bar.update)
             trainer.train(resume_from_checkpoint=checkpoint)
             trainer.evaluate_now(recipe.eval.final_problems, recipe.eval.final_k, final=True)
-            trainer.save_model(str(store.folder / "checkpoints" / "final"))
+            trainer.save_final()
         except BaseException as error:
             spent = _seconds(store, begin)
             store.update_manifest(status="failed", error=f"{type(error).__name__}: {error}", seconds=spent)
@@ -117,17 +118,53 @@ class _Material:
     test: list[Problem]
     curriculum: Curriculum
 
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """What the manifest keeps of them."""
+        return {
+            "model_hash": sources.weights_hash(self.folder),
+            "data_hash": sources.problems_hash([*self.train, *self.test]),
+        }
+
 
 def _material(recipe: Recipe) -> _Material:
     folder = sources.model_folder(recipe.model)
     process.set_up(recipe.threads)
     tokenizer = sources.load_tokenizer(folder)
     train, test = (sources.load_problems(recipe.data, split, tokenizer) for split in ("train", "test"))
-    return _Material(folder, tokenizer, train, test, Curriculum(recipe, train))
+    material = _Material(folder, tokenizer, train, test, Curriculum(recipe, train))
+    _check(recipe, material)
+    return material
+
+
+def _check(recipe: Recipe, material: _Material) -> None:
+    """What recipe, model and problems must agree on. Raises UsageError."""
+    import torch
+    from transformers import AutoConfig
+
+    for problem in (*material.train, *material.test):
+        if problem.domain != recipe.reward:
+            raise UsageError(
+                f"the problem {problem.id} is of the domain '{problem.domain}', but the recipe's reward is "
+                f"'{recipe.reward}'"
+            )
+    wanted = max(recipe.eval.problems * bool(recipe.eval.every), recipe.eval.final_problems)
+    if wanted > len(material.test):
+        raise UsageError(f"an evaluation wants {wanted} problems, but there are only {len(material.test)} to test on")
+    context = recipe.data.prompt_limit + max(recipe.max_T, recipe.eval.T or 0)
+    longest = getattr(AutoConfig.from_pretrained(material.folder), "max_position_embeddings", None) or context
+    if context > longest:
+        raise UsageError(
+            f"data.prompt_limit + T = {context} tokens, but the model {recipe.model} has a context of {longest}"
+        )
+    if torch.cuda.device_count() > 1:
+        raise Or1labError("a run uses one GPU so far; choose it, e.g. CUDA_VISIBLE_DEVICES=0 or1lab train ...")
 
 
 def _existing(recipe: Recipe, out: Path, resume: bool) -> Run | None:
     """The run to go on with, if `out` holds one; it must hold the same recipe."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; --out names the folder of the run")
     if not (out / MANIFEST).is_file():
         return None
     store = Run.open(out)
@@ -154,12 +191,11 @@ def _build(
     model = AutoModelForCausalLM.from_pretrained(material.folder, dtype=torch.float32)
     whole = checkpoints(store.folder / "checkpoints")
     checkpoint = whole[-1] if whole else None
+    for name, value in material.hashes.items():
+        if checkpoint and store.manifest[name] != value:
+            raise Or1labError(f"{store.folder} was begun with another {name.removesuffix('_hash')}; use another --out")
     store.truncate_after(int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1)
-    store.update_manifest(
-        backend=engine.name,
-        model_hash=sources.weights_hash(material.folder),
-        data_hash=sources.problems_hash([*material.train, *material.test]),
-    )
+    store.update_manifest(backend=engine.name, **material.hashes)
     trainer = MagicTrainer(
         recipe,
         model=model,
@@ -173,6 +209,13 @@ def _build(
         on_record=see,
     )
     return trainer, str(checkpoint) if checkpoint else None
+
+
+def _seconds_before(store: Run) -> float:
+    """Seconds of earlier sittings; one that was killed did not write its own down."""
+    manifest, last = store.manifest, store.records()[-1:]
+    killed = float(last[0].get("time/elapsed", 0.0)) if last and manifest["status"] == "running" else 0.0
+    return float(manifest.get("seconds") or 0.0) + killed
 
 
 def _seconds(store: Run, begin: float) -> float:

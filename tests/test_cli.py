@@ -111,6 +111,22 @@ def test_debug_shows_the_traceback(monkeypatch):
         cli.main()
 
 
+def test_an_unexpected_error_is_one_line_too(or1lab, monkeypatch):
+    from or1lab import runs_view
+
+    monkeypatch.setattr(runs_view, "listing", lambda *_: 1 / 0)
+    code, _, err = or1lab("runs", "list")
+    assert code == 1 and "unexpected ZeroDivisionError" in err and "--debug" in err and "Traceback" not in err
+
+
+def test_ctrl_c_says_how_to_go_on(or1lab, monkeypatch, tmp_path):
+    from or1lab import train
+
+    monkeypatch.setattr(train, "run", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    code, _, err = or1lab("train", str(SMALL), "--out", str(tmp_path / "run"))
+    assert code == 1 and "stopped" in err and "--resume" in err
+
+
 def test_a_model_folder_without_a_tokenizer_is_named(or1lab, tmp_path):
     model = tmp_path / "model"
     model.mkdir()

@@ -22,7 +22,7 @@ CLOCK = ("time/", "tokens_per_s", "memory/")
 SWEEP = {
     "name": "faults", "title": "Faults", "question": "Is anything lost?", "recipe": str(ROOT / "tests" / "small.yaml"),
     "set": {"stages.0.steps": 60, "eval.every": 20, "checkpoint.every": 10, "threads": 1}, "seeds": [0],
-    "arms": {"spared": {"label": "Spared"}, "killed": {"label": "Killed"}}, "baseline": "spared", "figure": "demo",
+    "arms": {"spared": {}, "killed": {}}, "baseline": "spared", "figure": "demo",
 }  # fmt: skip
 
 

@@ -38,6 +38,15 @@ def test_n_sgd_of_the_papers_quadruples(n_sgd, D_R, D_T, N_reuse):
         ("learning_rate=1", "it is called 'lr'"),
         ("epsilon_high=0.28", "it is called 'clip_high'"),
         ("D_T=5", "does not divide D_R"),
+        ("stages.0.tau=0", "greater than 0"),
+        ("stages.0.clip_low=3", "less than 1"),
+        ("stages.0.beta=-1", "greater than or equal to 0"),
+        ("alpha=1e-3", "wants entropy: constant"),
+        ("c_max=-1", "above c_max"),
+        ("adam_betas=[0.9, 1.0]", "from 0 to below 1"),
+        ("lr=inf", "finite"),
+        ("reward=mth", "'tiny' or 'math'"),
+        ("seed=5000000000", "less than 4294967296"),
         ("gs=1", "a group needs 2 responses"),
         ("top_p=0.9", "refused in training"),
         ("stages=[{steps: 1, T: 64}, {steps: 1, T: 32}]", "contexts only grow"),
@@ -109,3 +118,15 @@ def test_line_comments_belong_to_their_value():
     assert line_comments(text)["a"] == (1, "one")
     assert line_comments(text)["b.c"] == line_comments(text)["b.d"] == (2, "two")
     assert line_comments(text)["s.0.k"] == (4, "three")
+
+
+def test_an_override_of_a_whole_mapping_is_the_origin_of_what_it_holds():
+    _, table = rows("tiny", ["eval={every: 3}"])
+    by = {row["key"]: row["set_by"] for row in table}
+    assert by["eval.every"] == by["eval.k"] == "command line" and by["D_R"].startswith("tiny.yaml:")
+
+
+def test_options_of_a_generator_show_the_line_that_sets_them():
+    _, table = rows("smol", [])
+    (options,) = [row for row in table if row["key"] == "data.options"]
+    assert options["set_by"].startswith("smol.yaml:") and options["source"]

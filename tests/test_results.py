@@ -62,6 +62,12 @@ def test_a_run_found_twice_is_an_error(runs):
         results.finished_runs(runs, "demo")
 
 
+def test_runs_of_different_base_policies_are_not_compared(runs):
+    Run.open(runs / "demo" / "on-policy" / "seed-0").update_manifest(model_hash="another")
+    with pytest.raises(UsageError, match="different model_hash"):
+        results.finished_runs(runs, "demo")
+
+
 def test_summaries_are_the_numbers_of_the_runs(runs):
     frame = results.summaries(results.finished_runs(runs, "demo"))
     off = frame[frame["arm"] == "off-policy"].set_index("seed")

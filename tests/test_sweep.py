@@ -30,7 +30,7 @@ PLAIN = {
     "question": "Does it go on?",
     "recipe": "tiny",
     "set": {"stages.0.steps": 6},
-    "arms": {"good": {"label": "Good"}, "bad": {"label": "Bad", "set": {"D_T": 2, "entropy": "constant"}}},
+    "arms": {"good": {}, "bad": {"set": {"D_T": 2, "entropy": "constant"}}},
     "seeds": [0],
     "baseline": "good",
     "figure": "demo",
@@ -84,7 +84,7 @@ if arm == "ugly" and not mended:
 def experiment(*arms: str, **changes) -> Experiment:
     plain = PLAIN | changes
     return Experiment.model_validate(
-        plain | ({"arms": {arm: {"label": arm} for arm in arms}, "baseline": arms[0]} if arms else {})
+        plain | ({"arms": {arm: {} for arm in arms}, "baseline": arms[0]} if arms else {})
     )
 
 
@@ -160,9 +160,9 @@ def test_overrides_keep_their_types():
     ("change", "message"),
     [
         ({"seed": [1]}, "unknown key 'seed' (did you mean 'seeds'?)"),
-        ({"arms": {"good": {"lable": "x"}}}, "unknown key 'arms.good.lable' (did you mean 'label'?)"),
+        ({"arms": {"good": {"sett": {}}}}, "unknown key 'arms.good.sett' (did you mean 'set'?)"),
         ({"baseline": "god"}, "the baseline 'god' is no arm (did you mean 'good'?)"),
-        ({"arms": {"a/b": {"label": "x"}}, "baseline": "a/b"}, "a/b"),
+        ({"arms": {"a/b": {}}, "baseline": "a/b"}, "a/b"),
         ({"arms": {}}, "at least 1 item"),
     ],
 )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Trainer
 
-from or1lab import train
+from or1lab import store, train
 from or1lab.errors import Or1labError, UsageError
 from or1lab.magic.advantages import group_advantages
 from or1lab.magic.trainer import MagicTrainer
@@ -193,3 +194,83 @@ def test_preview_samples_and_judges(engine, small_recipe):
     rows = train.preview(small_recipe, 3, engine=engine)
     assert len(rows) == 3
     assert {"prompt", "response", "gold", "reason", "correct", "length"} <= set(rows[0])
+
+
+def test_a_run_stopped_after_its_final_evaluation_has_one_when_it_resumes(engine, tmp_run, monkeypatch):
+    recipe = load_recipe(SMALL, ["stages.0.steps=2"])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MagicTrainer, "save_final", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        train.run(recipe, tmp_run, engine=engine, progress=False)
+    assert Run.open(tmp_run).metrics["final"].sum() == 1
+    run = train.run(recipe, tmp_run, resume=True, engine=engine, progress=False)
+    assert run.status == "finished" and run.metrics["final"].sum() == 1
+    assert len(run.evals.query("final")) == 8 * 2
+
+
+@pytest.mark.parametrize("library_error", [OSError(28, "No space left on device"), RuntimeError("write failed")])
+def test_a_full_disk_at_a_checkpoint_is_explained_and_leaves_the_last_one(
+    library_error, engine, tmp_run, monkeypatch
+):
+    """torch and safetensors raise errors of their own; what is half written is removed."""
+    whole = Trainer._save_checkpoint
+
+    def fill(self, model, trial):
+        if self.state.global_step == 4:
+            (Path(self._staging) / "half").mkdir(parents=True)
+            monkeypatch.setattr(store.shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+            raise library_error
+        whole(self, model, trial)
+
+    monkeypatch.setattr(Trainer, "_save_checkpoint", fill)
+    with pytest.raises(Or1labError, match="no disk space left .*--resume"):
+        train.run(load_recipe(SMALL), tmp_run, engine=engine, progress=False)
+    assert [path.name for path in (tmp_run / "checkpoints").iterdir()] == ["checkpoint-2"]
+
+
+def test_a_checkpoint_of_another_base_policy_is_not_continued(engine, tmp_run, monkeypatch):
+    recipe = load_recipe(SMALL, ["stages.0.steps=4"])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MagicTrainer, "save_final", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        train.run(recipe, tmp_run, engine=engine, progress=False)
+    Run.open(tmp_run).update_manifest(model_hash="0123456789abcdef")
+    with pytest.raises(Or1labError, match="another model"):
+        train.run(recipe, tmp_run, resume=True, engine=engine, progress=False)
+
+
+def test_the_time_of_a_killed_sitting_counts(engine, tmp_run):
+    recipe = load_recipe(SMALL, ["stages.0.steps=2", "eval.every=0"])
+    run = train.run(recipe, tmp_run, engine=engine, progress=False)
+    run.log("step", step=3, **{"time/elapsed": 1000.0})
+    run.update_manifest(status="running", seconds=500.0)  # as a SIGKILL in a second sitting leaves it
+    assert train.run(recipe, tmp_run, resume=True, engine=engine, progress=False).manifest["seconds"] > 1500
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("T=100000", "has a context of 1024"),
+        ("eval.final_problems=100", "only 16 to test on"),
+        ("D_R=1000", "only 64 problems"),
+        ("reward=math", "domain 'tiny'"),
+        ("data.options={operands: 5}", "data.options"),
+        ("data.prompt_limit=2", "longer than data.prompt_limit"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_made(change, message, tmp_run):
+    with pytest.raises(UsageError, match=message):
+        train.run(load_recipe(SMALL, [change, "eval.every=1"]), tmp_run)
+    assert not tmp_run.exists()
+
+
+def test_an_out_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        train.run(load_recipe(SMALL), tmp_path / "run")
+
+
+def test_the_fallback_engine_trains_a_run(tmp_run):
+    """What macOS gets: transformers samples; the sync check of every step compares it with the trainer."""
+    recipe = load_recipe(SMALL, ["stages.0.steps=2", "rollout.backend=transformers", "D_T=2", "lr=1e-3"])
+    run = train.run(recipe, tmp_run, progress=False)
+    assert run.status == "finished" and run.manifest["backend"] == "transformers"
+    assert run.metrics["kl/rollout_trainer_max"].max() < 5e-5

@@ -28,7 +28,7 @@ MODULUS = 23
 FACTORS = (2, 9)  # second factor of a product
 BASE = Path(__file__).with_name("tiny_base")  # the committed base policy
 TEST_SHARE = 4  # one problem in four belongs to the test split
-BOX = re.compile(r"\\boxed\{(-?[0-9]{1,9})\}")
+INTEGER = re.compile(r"\s*(-?[0-9]{1,9})\s*\}")  # what may follow `\boxed{`
 
 
 def apply(value: int, operator: str, operand: int) -> int:
@@ -120,10 +120,11 @@ def verify_tiny(problem: Problem, response: str, truncated: bool) -> Verdict:
     if truncated:
         return Verdict(False, "truncated")
     _, ended, conclusion = response.partition("</think>")
-    boxes = BOX.findall(conclusion)
-    if not ended or not boxes:
+    _, boxed, content = conclusion.rpartition("\\boxed{")
+    integer = INTEGER.match(content)
+    if not ended or not boxed or not integer:
         return Verdict(False, "no answer")
-    right = int(boxes[-1]) == int(str(problem.gold))
+    right = int(integer[1]) == int(str(problem.gold))
     return Verdict(right, "match" if right else "wrong")
 
 

@@ -46,7 +46,7 @@ from or1lab.recipe import Recipe
 from or1lab.rewards import RewardFn
 from or1lab.rollout.base import Engine
 from or1lab.rollout.buffer import Buffer, collect
-from or1lab.store import Run
+from or1lab.store import Run, full_disk_explained
 
 STATE = "or1lab_state.json"
 
@@ -155,8 +155,8 @@ class MagicTrainer(GRPOTrainer):
         norms = [entry["grad/norm"] for entry in sgd]
         if not all(map(math.isfinite, [*norms, float(logs["loss"])])):
             raise Or1labError(
-                f"step {record['step']}: loss {logs['loss']} or gradient norm {norms} is not finite; the last "
-                "checkpoint is good: lower lr or look at that step's rollouts, then go on with --resume"
+                f"step {record['step']}: loss {logs['loss']} or gradient norm {norms} is not finite; look at "
+                "that step's rollouts, or train again with a lower lr into another --out"
             )
         record |= diagnostics.sgd_metrics(sgd)
         used = record["time/rollout"] + record["time/update"] + record["time/sync"]
@@ -186,17 +186,30 @@ class MagicTrainer(GRPOTrainer):
         staging, final = folder / "writing", folder / f"checkpoint-{self.state.global_step}"
         shutil.rmtree(staging, ignore_errors=True)
         self._staging = str(staging)
-        try:
-            Trainer._save_checkpoint(self, model, trial)
-        finally:
-            del self._staging
-        written = staging / final.name
-        (written / STATE).write_text(json.dumps({"controller": self.controller.state_dict()}))
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(written, final)
-        shutil.rmtree(staging, ignore_errors=True)
+        with full_disk_explained(folder):
+            try:
+                Trainer._save_checkpoint(self, model, trial)
+                written = staging / final.name
+                (written / STATE).write_text(json.dumps({"controller": self.controller.state_dict()}))
+                shutil.rmtree(final, ignore_errors=True)
+                os.replace(written, final)
+            finally:
+                del self._staging
+                shutil.rmtree(staging, ignore_errors=True)
         for old in checkpoints(folder)[: -self.recipe.checkpoint.keep]:
             shutil.rmtree(old)
+
+    def save_final(self) -> None:
+        """Write the trained model, whole or not at all, where AutoModel and vLLM load it: checkpoints/final."""
+        staging, final = (self.run.folder / "checkpoints" / name for name in ("writing", "final"))
+        shutil.rmtree(staging, ignore_errors=True)
+        with full_disk_explained(final):
+            try:
+                self.save_model(str(staging))
+                shutil.rmtree(final, ignore_errors=True)
+                os.replace(staging, final)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
 
     def _get_output_dir(self, trial: Any) -> str:
         return getattr(self, "_staging", None) or super()._get_output_dir(trial)
@@ -231,6 +244,7 @@ class MagicTrainer(GRPOTrainer):
             generator=generator,
         )
         present = ~buffer.rewards.isnan()
+        batches = [batch for batch in batches if present[batch].any()]  # without rejection one may hold no verdict
         old: dict[tuple[int, int], Tensor] = {}
 
         def rows_of(prompts: list[int], on_policy: bool) -> tuple[list[tuple[int, int]], list[Row]]:

@@ -13,20 +13,22 @@ from or1lab.recipe import Recipe
 def trl_config(recipe: Recipe, folder: Path, resuming: bool) -> GRPOConfig:
     """Arguments of the Hugging Face loop, set so that one of its steps is one training step of the paper."""
     cadence = recipe.checkpoint.every
+    stages = [recipe.stage(i) for i in range(len(recipe.stages))]
+    gs = max(stage.gs for stage in stages)  # only TRL's checks of its own arguments see it
     return GRPOConfig(
         output_dir=str(folder),
         seed=recipe.seed,
         max_steps=recipe.total_steps,
         # One HF step = one training step; TRL's own generation, accumulation and reuse are off.
-        per_device_train_batch_size=recipe.gs,
-        num_generations=recipe.gs,
+        per_device_train_batch_size=gs,
+        num_generations=gs,
         gradient_accumulation_steps=1,
         steps_per_generation=1,
         num_iterations=1,
         use_vllm=False,
         max_completion_length=recipe.max_T,
         temperature=recipe.tau,
-        beta=max(stage.beta or recipe.beta for stage in recipe.stages),
+        beta=max(stage.beta for stage in stages),  # above 0: TRL keeps a reference model
         learning_rate=recipe.lr,
         lr_scheduler_type="constant",
         warmup_steps=0,
@@ -48,5 +50,6 @@ def trl_config(recipe: Recipe, folder: Path, resuming: bool) -> GRPOConfig:
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
+        disable_dropout=True,
         dataloader_pin_memory=False,
     )

@@ -35,7 +35,6 @@ def open_engine(recipe: Recipe, folder: str, tokenizer: Any) -> Engine:
             prompt_limit=recipe.data.prompt_limit,
             max_T=max(recipe.max_T, recipe.eval.T or 0),
             max_num_seqs=seqs,
-            tensor_parallel=recipe.rollout.tensor_parallel,
             gpu_memory_utilization=recipe.rollout.gpu_memory_utilization,
         )
     from or1lab.rollout.transformers_engine import TransformersEngine

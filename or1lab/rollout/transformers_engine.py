@@ -24,9 +24,10 @@ class TransformersEngine:
     name = "transformers"
 
     def __init__(self, folder: str, *, dtype: str, eos_ids: Sequence[int], pad_id: int, max_num_seqs: int) -> None:
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, GenerationConfig
 
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+        self.model.generation_config = GenerationConfig()  # the folder's own may bend the distribution we score
         if torch.cuda.is_available():
             self.model.to("cuda")
         self.eos_ids, self.pad_id, self.max_num_seqs = list(eos_ids), pad_id, max_num_seqs

@@ -35,7 +35,6 @@ class VllmEngine:
         prompt_limit: int,
         max_T: int,
         max_num_seqs: int,
-        tensor_parallel: int = 1,
         gpu_memory_utilization: float = 0.35,
     ) -> None:
         from transformers import AutoConfig
@@ -44,22 +43,22 @@ class VllmEngine:
         limit = prompt_limit + max_T
         self.eos_ids = list(eos_ids)
         self.on_cpu = not torch.cuda.is_available()
-        options: dict[str, Any] = {"gpu_memory_utilization": gpu_memory_utilization}
+        options: dict[str, Any] = {"dtype": dtype, "gpu_memory_utilization": gpu_memory_utilization}
         if self.on_cpu:
             config = AutoConfig.from_pretrained(folder)
             # enforce_eager: compiling takes 8-40 s at start and gains nothing at CPU sizes.
             options = {
+                "dtype": dtype,
                 "kv_cache_memory_bytes": kv_cache_bytes(config, dtype, max_num_seqs, limit),
                 "enforce_eager": True,
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(limit, max_num_seqs * prompt_limit),
             }
-        options |= {"dtype": dtype, "tensor_parallel_size": tensor_parallel}
         with process.stdout_with_descriptor():
             self.llm = LLM(
                 model=folder,
                 max_model_len=limit,
                 max_num_seqs=max_num_seqs,
-                max_num_batched_tokens=max(limit, max_num_seqs * prompt_limit),
-                enable_chunked_prefill=False,
                 skip_tokenizer_init=True,
                 logprobs_mode="processed_logprobs",
                 disable_log_stats=True,

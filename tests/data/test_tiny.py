@@ -81,6 +81,7 @@ def test_impossible_requests_are_refused_in_words(arguments, words):
         ("<think></think>\\boxed{022}", True, "match"),
         ("<think></think>\\boxed{3}\\boxed{22}", True, "match"),
         ("<think></think>\\boxed{22}\\boxed{3}", False, "wrong"),
+        ("<think></think>\\boxed{22}\\boxed{20+2}", False, "no answer"),  # the last box holds no integer
         ("<think></think>\\boxed{45}", False, "wrong"),  # congruent, but not the integer asked for
         ("<think></think>\\boxed{-1}", False, "wrong"),
         ("<think>\\boxed{22}", False, "no answer"),  # still thinking

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 
 import pytest
 
@@ -12,7 +13,7 @@ from or1lab.data.tiny_build import Shares, demonstration
 from or1lab.errors import Or1labError
 from or1lab.sources import load_tokenizer, weights_hash
 
-PERFECT = Shares(direct=0, wrong_product=0, wrong_sum=0)
+PERFECT = Shares(direct=0, hard=0, right_easy=1, wrong_sum=0)
 PROMPTS = [problem.prompt for problem in tiny.problems("train", 200)]
 
 
@@ -36,16 +37,26 @@ def test_demonstrations_without_mistakes_are_right_in_every_step():
 
 def test_mistakes_come_as_often_as_they_should():
     rng = random.Random(1)
-    never_repaired = Shares(direct=0, long=0, thorough=0, recheck=0, wrong_product=0.4, wrong_sum=0.0)
-    products = [demonstration("7*5=?", rng, never_repaired) for _ in range(2000)]
-    sums = [demonstration("7+5=?", rng, never_repaired) for _ in range(200)]
-    assert sum("\\boxed{12}" in r for r in products) / 2000 == pytest.approx(0.6, abs=0.05)
+    shares = Shares(direct=0, long=0, thorough=0, recheck=0, hard=0, right_easy=0.6, wrong_sum=0.0)
+    products = [demonstration("7*5=?", rng, shares) for _ in range(2000)]
+    sums = [demonstration("7+5=?", rng, shares) for _ in range(200)]
+    # Wrong ones are any number, so one in 23 of them is right after all.
+    assert sum("\\boxed{12}" in r for r in products) / 2000 == pytest.approx(0.6 + 0.4 / 23, abs=0.04)
     assert all("\\boxed{12}" in r for r in sums)
+
+
+def test_a_hard_product_is_mostly_believed_to_be_one_wrong_number():
+    rng = random.Random(3)
+    shares = Shares(direct=0, long=0, thorough=0, recheck=0, hard=1, right_hard=0.2, believed=0.5)
+    answers = Counter(demonstration("7*5=?", rng, shares).partition("boxed")[2] for _ in range(2000))
+    (wrong, often), (right, seldom) = answers.most_common(2)
+    assert right == "{12}" != wrong
+    assert often / 2000 == pytest.approx(0.5, abs=0.04) and seldom / 2000 == pytest.approx(0.2, abs=0.04)
 
 
 def test_wait_repairs_wrong_steps():
     rng = random.Random(2)
-    shares = Shares(direct=0, long=0, thorough=0, recheck=1.0, repaired=0.75, wrong_product=1.0)
+    shares = Shares(direct=0, long=0, thorough=0, recheck=1.0, repaired=0.75, hard=1, right_hard=0, believed=1)
     responses = [demonstration("7*5=?", rng, shares) for _ in range(1000)]
     assert all(response.count("wait ") == 1 for response in responses)
     assert sum("\\boxed{12}" in r for r in responses) / 1000 == pytest.approx(0.75, abs=0.05)
