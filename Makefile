@@ -59,8 +59,8 @@ locks:  ## remake requirements/*.lock from pyproject.toml
 	@$(PYTHON) -m venv build/locks && build/locks/bin/python -m pip install --quiet uv
 	@compile="build/locks/bin/uv pip compile pyproject.toml --quiet --python-version 3.11 --no-annotate --extra smol --extra dev \
 	  --override requirements/overrides.txt --custom-compile-command 'make locks'"; \
-	eval "$$compile --extra cpu --override requirements/overrides-cpu.txt --universal -o requirements/cpu.lock"; \
-	eval "$$compile --extra gpu --python-platform x86_64-manylinux_2_28 -o requirements/gpu.lock"
+	eval "$$compile --extra cpu --override requirements/overrides-cpu.txt --universal -o requirements/cpu.lock" && \
+	eval "$$compile --extra gpu --universal -o requirements/gpu.lock"
 
 clean:  ## remove the environment and caches; runs and figures stay
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis or1lab.egg-info

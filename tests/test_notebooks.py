@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 
 import nbformat
 import pytest
@@ -62,27 +64,51 @@ def test_a_cell_that_fails_is_quoted(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_jupyterlab_answers_with_its_page(tmp_path):
-    """What `make lab` starts, without a browser."""
+@contextmanager
+def jupyterlab(folder):
+    """What `make lab` starts; yields its address with the token."""
     command = [
         sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ServerApp.port=0",
         "--IdentityProvider.token=t", f"--ServerApp.root_dir={ROOT / 'notebooks'}",
     ]  # fmt: skip
-    with (tmp_path / "log").open("w") as log:
+    with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 60
         address = ""
         while not address and time.monotonic() < deadline and server.poll() is None:
-            words = (tmp_path / "log").read_text().split()
+            words = (folder / "log").read_text().split()
             address = next((word for word in words if word.startswith("http://") and "/lab?" in word), "")
-            address = address.partition("token=")[0] + "token=t" if address else ""  # the log hides it
             time.sleep(0.3)
-        assert address, (tmp_path / "log").read_text()
+        assert address, (folder / "log").read_text()
+        yield address.partition("token=")[0] + "token=t"  # the log hides it
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_jupyterlab_answers_with_its_page(tmp_path):
+    with jupyterlab(tmp_path) as address:
         browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())  # the page hands out a session
         assert "<title>JupyterLab</title>" in browser.open(address, timeout=30).read().decode()
         listing = browser.open(address.replace("/lab?", "/api/contents?"), timeout=30).read().decode()
         assert "quickstart.ipynb" in listing and "train.ipynb" in listing
-    finally:
-        server.terminate()
-        server.wait(30)
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("name", ["quickstart", "train"])
+def test_a_notebook_opens_in_a_real_browser(name, tmp_path):
+    with jupyterlab(tmp_path) as address:
+        command = [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=60000", "--dump-dom", address.replace("/lab?", f"/lab/tree/{name}.ipynb?"),
+        ]  # fmt: skip
+        page = subprocess.run(command, capture_output=True, text=True, timeout=200).stdout
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    title = cells[0].source.splitlines()[0].removeprefix("# ")
+    assert f"{title}<" in page and page.count("jp-CodeCell") >= sum(cell.cell_type == "code" for cell in cells)
