@@ -8,7 +8,7 @@ DEVICE ?= cpu
 JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(DEVICE)
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --quiet --progress-bar off
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --quiet --quiet --progress-bar off
 export PIP_ROOT_USER_ACTION := ignore
 
 .PHONY: help setup demo test test-slow lint lab locks clean

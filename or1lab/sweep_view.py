@@ -91,17 +91,18 @@ class Screen:
     def refresh(self) -> None:
         """Look into the run folders and show what is new, if it is time to."""
         now = time.monotonic()
-        if self.live and now - self.shown >= REFRESH:
+        if now - self.shown < REFRESH:
+            return
+        self.shown = now
+        if self.live:
             self.live.update(self._table(), refresh=True)
-            self.shown = now
-        elif not self.live and now - self.printed >= PLAIN_EVERY:
+            return
+        looks = [(o.job, *self._look(o)) for o in self.outcomes if o.state == "training"]  # times begin at a first look
+        if now - self.printed >= PLAIN_EVERY:
             self.printed = now
-            for outcome in self.outcomes:
-                if outcome.state == "training":
-                    record, left = self._look(outcome)
-                    text = f"{describe(record)}, {left} left" if record else "starting"
-                    total = outcome.job.recipe.total_steps
-                    self._say(f"{outcome.job.name}: step {record['step'] if record else 0}/{total}, {text}")
+            for job, record, left in looks:
+                text = f"{describe(record)}, {left} left" if record else "starting"
+                self._say(f"{job.name}: step {record['step'] if record else 0}/{job.recipe.total_steps}, {text}")
 
     def _say(self, line: str) -> None:
         if not self.live:

@@ -104,9 +104,10 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 def test_a_notebook_opens_in_a_real_browser(name, tmp_path):
     with jupyterlab(tmp_path) as address:
         command = [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=60000", "--dump-dom", address.replace("/lab?", f"/lab/tree/{name}.ipynb?"),
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+            "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=60000",
+            f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
+            address.replace("/lab?", f"/lab/tree/{name}.ipynb?"),
         ]  # fmt: skip
         page = subprocess.run(command, capture_output=True, text=True, timeout=200).stdout
     cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells

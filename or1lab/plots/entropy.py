@@ -30,7 +30,7 @@ def demo(frame: pd.DataFrame) -> Figure:
             _arm(accuracy, arm, "eval/accuracy", look, markers=None)
             n = arm["seed"].nunique()
             handles.append(Line2D([], [], **look, label=style.symbols(f"{label} (n = {n})")))
-        entropy.set_ylabel("entropy of the rollouts (nats per token)")
+        entropy.set_ylabel("rollout entropy (nats per token)")
         entropy.set_ylim(bottom=0)  # collapse is nearness to zero
         accuracy.set_ylabel("test accuracy (share correct)")
         for panel in axes[0]:
