@@ -56,7 +56,7 @@ def shaken(model):
     return moved
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # vLLM's clean-up at the end of one engine takes the other's process groups along
 def tied(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tied")
     model = random_model(folder, tied=True)
