@@ -168,9 +168,11 @@ def test_a_file_with_nothing_left_to_train_on_is_an_error(tmp_path):
             load(split, source=str(path), test=3)
 
 
-def test_prompts_beyond_the_limit_are_left_out(tmp_path):
+@pytest.mark.filterwarnings("ignore:.*left out")
+def test_prompts_beyond_the_limit_are_left_out_and_counted(tmp_path):
     data = {"source": str(write(tmp_path / "f.jsonl", problems(30))), "test": 5}
-    assert [len(p.prompt) for p in load("train", prompt_limit=12, **data)] == list(range(1, 13))
+    with pytest.warns(UserWarning, match="13 of 25 train prompts are longer than data.prompt_limit = 12"):
+        assert [len(p.prompt) for p in load("train", prompt_limit=12, **data)] == list(range(1, 13))
     assert [len(p.prompt) for p in load("train", Chatty(), prompt_limit=12, **data)] == [1, 2]
     assert [len(p.prompt) for p in load("test", prompt_limit=27, **data)] == [26, 27]
 

@@ -276,6 +276,7 @@ def test_no_room_for_the_run_folder_fails_that_job_only(notebook, monkeypatch):
 
 def test_failed_and_killed_jobs_stop_no_other_and_resume_finishes_them(notebook, monkeypatch):
     monkeypatch.setattr("or1lab.sweep_view.PLAIN_EVERY", 0.5)
+    monkeypatch.setattr("or1lab.sweep_view.REFRESH", 0.2)
     arms = experiment("good", "fails", "dies", "ugly")
     result, text = sweep(arms, notebook)
     assert result.exit_code == 1
