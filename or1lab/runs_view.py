@@ -27,7 +27,7 @@ def summary(run: Run) -> dict[str, Any]:
         "arm": manifest.get("arm"),
         "seed": manifest["recipe"]["seed"],
         "status": run.status,
-        "seconds": manifest.get("seconds"),
+        "seconds": round(manifest["seconds"]) if manifest.get("seconds") else None,
         **last,
     }
 
