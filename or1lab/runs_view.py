@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from or1lab.store import Run, find_runs
 
@@ -37,12 +37,15 @@ def listing(root: Path, console: Console, emit: Callable[[Any], None] | None) ->
     if emit:
         emit(rows)
         return
-    table = Table()
-    columns = ("folder", "status", "step", "reward/mean", "entropy/rollout", "eval/accuracy", "seconds")
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("folder", "status") else "right", overflow="fold")
+    columns = {
+        "status": "state", "step": "step", "reward/mean": "reward", "entropy/rollout": "entropy",
+        "eval/accuracy": "accuracy", "seconds": "seconds",
+    }  # fmt: skip
+    table = Table(Column(f"run in {root}", overflow="fold"))
+    for title in columns.values():
+        table.add_column(title, justify="left" if title == "state" else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
+        table.add_row(str(Path(row["folder"]).relative_to(root)), *(_cell(row.get(name)) for name in columns))
     console.print(table if rows else f"no runs under {root}")
 
 
