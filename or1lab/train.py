@@ -184,7 +184,8 @@ def _build(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from or1lab.magic.trainer import MagicTrainer, checkpoints
+    from or1lab.magic.checkpoints import checkpoints
+    from or1lab.magic.trainer import MagicTrainer
 
     engine = engine or open_engine(recipe, material.folder)
     # Master weights in fp32, as in the released code; `dtype` is that of the computation and of the engine.

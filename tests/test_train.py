@@ -216,7 +216,7 @@ def test_a_full_disk_at_a_checkpoint_is_explained_and_leaves_the_last_one(
 
     def fill(self, model, trial):
         if self.state.global_step == 4:
-            (Path(self._staging) / "half").mkdir(parents=True)
+            (self._writing / "half").mkdir(parents=True)
             monkeypatch.setattr(store.shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
             raise library_error
         whole(self, model, trial)

@@ -12,9 +12,7 @@ The loop's own optimizer step is the last of the N_SGD; the others are taken her
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +36,7 @@ from or1lab.errors import Or1labError
 from or1lab.evaluate import evaluate_policy
 from or1lab.magic import diagnostics
 from or1lab.magic.advantages import group_advantages
+from or1lab.magic.checkpoints import checkpoints, load_state, save_state, written_aside
 from or1lab.magic.entropy import EntropyController
 from or1lab.magic.schedule import mini_batches
 from or1lab.magic.trl_config import trl_config
@@ -46,9 +45,7 @@ from or1lab.recipe import Recipe
 from or1lab.rewards import RewardFn
 from or1lab.rollout.base import Engine
 from or1lab.rollout.buffer import Buffer, collect
-from or1lab.store import Run, full_disk_explained
-
-STATE = "or1lab_state.json"
+from or1lab.store import Run
 
 
 class MagicTrainer(GRPOTrainer):
@@ -76,6 +73,7 @@ class MagicTrainer(GRPOTrainer):
         self.pending: dict[str, Any] = {}
         self.sgd_records: list[dict[str, Any]] = []
         self.started = self.step_ended = time.perf_counter()
+        self._writing: Path | None = None  # where a checkpoint is being written
         self.weights_changed = True  # whatever the engine holds, the first rollout is this model's
         super().__init__(
             model=model,
@@ -181,43 +179,31 @@ class MagicTrainer(GRPOTrainer):
         return {}
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write aside, then rename: a checkpoint folder is whole or absent. Not TRL's (it adds a model card)."""
+        """Not TRL's: it adds a model card."""
         folder = self.run.folder / "checkpoints"
-        staging, final = folder / "writing", folder / f"checkpoint-{self.state.global_step}"
-        shutil.rmtree(staging, ignore_errors=True)
-        self._staging = str(staging)
-        with full_disk_explained(folder):
+        final = folder / f"checkpoint-{self.state.global_step}"
+        with written_aside(final) as self._writing:
             try:
                 Trainer._save_checkpoint(self, model, trial)
-                written = staging / final.name
-                (written / STATE).write_text(json.dumps({"controller": self.controller.state_dict()}))
-                shutil.rmtree(final, ignore_errors=True)
-                os.replace(written, final)
+                save_state(self._writing / final.name, controller=self.controller.state_dict())
             finally:
-                del self._staging
-                shutil.rmtree(staging, ignore_errors=True)
+                self._writing = None
         for old in checkpoints(folder)[: -self.recipe.checkpoint.keep]:
             shutil.rmtree(old)
 
     def save_final(self) -> None:
-        """Write the trained model, whole or not at all, where AutoModel and vLLM load it: checkpoints/final."""
-        staging, final = (self.run.folder / "checkpoints" / name for name in ("writing", "final"))
-        shutil.rmtree(staging, ignore_errors=True)
-        with full_disk_explained(final):
-            try:
-                self.save_model(str(staging))
-                shutil.rmtree(final, ignore_errors=True)
-                os.replace(staging, final)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
+        """Write the trained model where AutoModel and vLLM load it: checkpoints/final."""
+        final = self.run.folder / "checkpoints" / "final"
+        with written_aside(final) as folder:
+            self.save_model(str(folder / final.name))
 
     def _get_output_dir(self, trial: Any) -> str:
-        return getattr(self, "_staging", None) or super()._get_output_dir(trial)
+        return str(self._writing) if self._writing else super()._get_output_dir(trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            self.controller.load_state_dict(json.loads((Path(checkpoint) / STATE).read_text())["controller"])
+            self.controller.load_state_dict(load_state(checkpoint)["controller"])
 
     # ------------------------------------------------------------------------------------------------- the update
 
@@ -382,12 +368,6 @@ def named_weights(model: Any, accelerator: Any) -> Iterator[tuple[str, Tensor]]:
     walker = VLLMGeneration.__new__(VLLMGeneration)  # its iteration only; no second engine is built
     walker.model, walker._dist = model, DistributedBackend(accelerator)
     return walker._iter_named_params()
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints of a run, oldest first."""
-    found = [path for path in folder.glob("checkpoint-*") if (path / STATE).is_file()]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def hash_seed(seed: int, step: int) -> int:
