@@ -127,6 +127,7 @@ class Recipe(Strict):
     partial: Literal["split", "chunk"] = knob("split", "how kept prompts are dealt to mini-batches", "ours")
     old_logp: Literal["trainer", "sampler"] = knob("trainer", "where pi_k's log-probs come from", "released code")
     entropy: Literal["none", "constant", "paper", "released", "trl"] = knob("paper", "controller", "paper eq. 3.2")
+    entropy_source: Literal["sampler", "kept", "exact"] = knob("sampler", "how e_k is measured", "ours: free")
     alpha: float = knob(0.0, "constant entropy coefficient (entropy: constant)", "paper §4.5", ge=0)
     tgt_ent: float = knob(0.2, "target entropy, nats per token", "paper §3.2.5", ge=0)
     delta: float = knob(0.005, "controller step", "paper §3.2.5", gt=0)

@@ -27,9 +27,10 @@ OFF_POLICY = ["D_T=2", "entropy=paper", "tgt_ent=2.0", "delta=0.01", "lr=1e-3", 
 STEP = {
     "kind", "step", "stage", "reward/mean", "reward/nontruncated", "reward/errors", "length/mean", "length/p95",
     "length/truncated_frac", "groups/kept_frac", "groups/all_right_frac", "groups/all_wrong_frac", "tokens/generated",
-    "tokens/kept", "sgd/steps", "entropy/rollout", "entropy/bonus", "entropy/c", "entropy/alpha", "ratio/max",
-    "clip/low_frac", "clip/high_frac", "kl/rollout_trainer", "kl/rollout_trainer_max", "kl/reference", "grad/norm",
-    "lr", "time/rollout", "time/update", "time/sync", "time/other", "time/elapsed", "tokens_per_s", "memory/peak_gib",
+    "tokens/kept", "sgd/steps", "entropy/rollout", "entropy/e_k", "entropy/bonus", "entropy/c", "entropy/alpha",
+    "ratio/max", "clip/low_frac", "clip/high_frac", "kl/rollout_trainer", "kl/rollout_trainer_max", "kl/reference",
+    "grad/norm", "lr", "time/rollout", "time/update", "time/sync", "time/other", "time/elapsed", "tokens_per_s",
+    "memory/peak_gib",
 }  # fmt: skip
 EVAL = {
     "kind", "step", "eval/accuracy", "eval/nontruncated", "eval/length", "eval/truncated_frac", "eval/entropy",
@@ -274,3 +275,38 @@ def test_the_fallback_engine_trains_a_run(tmp_run):
     run = train.run(recipe, tmp_run, progress=False)
     assert run.status == "finished" and run.manifest["backend"] == "transformers"
     assert run.metrics["kl/rollout_trainer_max"].max() < 5e-5
+
+
+@pytest.mark.parametrize("source", ["sampler", "kept", "exact"])
+def test_sources_of_the_measured_entropy(source, engine, tmp_run):
+    """Each against a plain computation from the stored rollouts and the base policy's own logits."""
+    few = ["stages.0.steps=1", "D_R=8", "D_T=8", "gs=2", "tau=0.8", "eval.every=0"]  # pairs: some groups are rejected
+    recipe = load_recipe(SMALL, [*few, f"entropy_source={source}"])
+    run = train.run(recipe, tmp_run, engine=engine, progress=False)
+    step, rows = run.metrics.query("kind == 'step'").iloc[0], run.rollouts(1)
+    if source == "exact":
+        tokenizer, entropies = load_tokenizer(BASE), []
+        model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+        for row in rows.itertuples():
+            prompt, response = (tokenizer(text)["input_ids"] for text in (row.prompt, row.response))
+            response += [tokenizer.eos_token_id] * (not row.truncated)
+            with torch.no_grad():
+                logp = (model(torch.tensor([prompt + response])).logits[0] / 0.8).log_softmax(-1)
+            entropies += (-(logp.exp() * logp).sum(-1))[len(prompt) - 1 : -1].tolist()
+        assert len(entropies) == rows["length"].sum()
+        expected = sum(entropies) / len(entropies)
+    else:
+        counted = rows[rows["kept"]] if source == "kept" else rows
+        assert len(counted) > 0 and (source == "sampler" or len(counted) < len(rows))
+        expected = -counted["logprob"].sum() / counted["length"].sum()
+    assert step["entropy/e_k"] == pytest.approx(expected, rel=1e-5)
+    assert step["entropy/rollout"] == pytest.approx(-rows["logprob"].sum() / rows["length"].sum())
+
+
+def test_a_step_that_measures_no_entropy_leaves_the_controller_alone(engine, tmp_run, monkeypatch):
+    wrong = Verdict(False, "wrong")
+    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [wrong] * len(problems))
+    changes = ["stages.0.steps=3", "entropy_source=kept", "entropy=paper", "tgt_ent=2.0", "delta=0.01", "eval.every=0"]
+    run = train.run(load_recipe(SMALL, changes), tmp_run, engine=engine, progress=False)
+    steps = run.metrics.query("kind == 'step'")
+    assert steps["entropy/e_k"].isna().all() and list(steps["entropy/c"]) == [0.0, 0.0, 0.0]

@@ -23,7 +23,7 @@ class EntropyController:
         constant: alpha is `alpha` (ablation 8).
         paper: as printed; the entropy of step k gates step k, and at equality c stays.
         released: the entropy of step k - 1 gates step k, open only strictly below the target; at equality c
-            goes down; open at the first step. (Its e_k counts kept groups only; here the caller measures e_k.)
+            goes down; open at the first step. (Its e_k counts kept groups only: the recipe's entropy_source.)
         trl: as released, but at equality the gate is open and c goes up; closed at the first step.
 
     Args:

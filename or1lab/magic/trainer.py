@@ -40,7 +40,7 @@ from or1lab.magic.checkpoints import checkpoints, load_state, save_state, writte
 from or1lab.magic.entropy import EntropyController
 from or1lab.magic.schedule import mini_batches
 from or1lab.magic.trl_config import trl_config
-from or1lab.magic.update import MiniBatch, Row, accumulate, log_probs
+from or1lab.magic.update import MiniBatch, Row, accumulate, score
 from or1lab.recipe import Recipe
 from or1lab.rewards import RewardFn
 from or1lab.rollout.base import Engine
@@ -119,8 +119,8 @@ class MagicTrainer(GRPOTrainer):
         advantages, kept = group_advantages(
             rewards, truncated=truncated, mask=stage.mask, std=stage.std, eps=stage.adv_eps
         )
-        e_k = buffer.entropy()
-        alpha = self.controller.alpha(e_k)
+        e_k = self._measured_entropy(model, stage, buffer, kept)
+        alpha = self.controller.alpha(e_k) if math.isfinite(e_k) else 0.0
         loss, mismatch = self._update(model, stage, step, buffer, advantages, kept, alpha)
         after_update = time.perf_counter()
         self.pending = {
@@ -129,14 +129,16 @@ class MagicTrainer(GRPOTrainer):
             **diagnostics.response_metrics(rewards, truncated, buffer.lengths),
             **diagnostics.group_metrics(rewards, kept),
             **mismatch,
-            "entropy/rollout": e_k,
+            "entropy/rollout": buffer.entropy(),
+            "entropy/e_k": e_k,
             "entropy/c": self.controller.c,
             "entropy/alpha": alpha,
             "time/sync": sync_seconds,
             "time/rollout": after_rollout - after_sync,
             "time/update": after_update - after_rollout,
         }
-        self.controller.update(e_k)
+        if math.isfinite(e_k):  # a step without kept groups measures nothing where only they count
+            self.controller.update(e_k)
         self._keep_rollouts(step, buffer, advantages, kept)
         self.weights_changed = True
         return torch.tensor(loss, device=self.args.device)
@@ -251,7 +253,8 @@ class MagicTrainer(GRPOTrainer):
         elif len(batches) > 1:
             later = sorted({i for batch in batches[1:] for i in batch} - set(batches[0]))
             keys, rows = rows_of(later, on_policy=True)
-            old |= dict(zip(keys, log_probs(rows, forward, stage.micro_tokens, self.args.device), strict=True))
+            logp, _ = score(rows, forward, stage.micro_tokens, self.args.device)
+            old |= dict(zip(keys, logp, strict=True))
         batch_tokens = float(buffer.lengths.sum()) / max(1, stage.D_R // stage.D_T)
         loss, mismatch = 0.0, {}
         for n, prompts in enumerate(batches):
@@ -278,6 +281,17 @@ class MagicTrainer(GRPOTrainer):
                 cast(Optimizer, self.optimizer).step()
                 model.zero_grad()
         return loss / max(1, len(batches)), mismatch
+
+    def _measured_entropy(self, model: Any, stage: Recipe, buffer: Buffer, kept: Tensor) -> float:
+        """e_k, nats per token: minus the mean log-prob of the sampled tokens, of all groups ("sampler") or the kept
+        ones ("kept", released code), or the mean full-vocabulary entropy at all of them ("exact", one more forward
+        pass)."""
+        if stage.entropy_source != "exact":
+            return buffer.entropy(kept if stage.entropy_source == "kept" else None)
+        pairs = zip(buffer.prompts, buffer.samples, strict=True)
+        rows = [Row(prompt, sample.token_ids, 0.0, None) for prompt, group in pairs for sample in group]
+        _, entropies = score(rows, self._forward(model), stage.micro_tokens, self.args.device)
+        return torch.cat(entropies).double().mean().item()
 
     def _forward(self, model: Any) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         def forward(ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

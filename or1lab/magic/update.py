@@ -123,13 +123,15 @@ def accumulate(
 
 
 @torch.no_grad()
-def log_probs(rows: Sequence[Row], forward: Forward, budget: int, device: torch.device) -> list[Tensor]:
-    """Log-probs (|y|,) of each row under the current policy, without gradient."""
-    result: dict[int, Tensor] = {}
+def score(
+    rows: Sequence[Row], forward: Forward, budget: int, device: torch.device
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Log-probs and entropies (|y|,) of each row under the current policy, without gradient."""
+    result: dict[int, tuple[Tensor, Tensor]] = {}
     for picked in micro_batches([len(row.prompt_ids) + len(row.token_ids) for row in rows], budget):
         micro = [rows[i] for i in picked]
         ids, labels, mask = pack(micro, device)
-        logp, _ = forward(ids, labels)
-        for i, values in zip(picked, logp[mask].split([len(row.token_ids) for row in micro]), strict=True):
-            result[i] = values
-    return [result[i] for i in range(len(rows))]
+        lengths = [len(row.token_ids) for row in micro]
+        logp, entropy = (values[mask].split(lengths) for values in forward(ids, labels))
+        result |= dict(zip(picked, zip(logp, entropy, strict=True), strict=True))
+    return [result[i][0] for i in range(len(rows))], [result[i][1] for i in range(len(rows))]

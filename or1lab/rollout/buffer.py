@@ -5,6 +5,7 @@ Shapes: N prompts, M responses per prompt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,11 +44,13 @@ class Buffer:
         """(N, M) response lengths |y| in tokens, the end token included."""
         return self._table(lambda i, j: float(len(self.samples[i][j].token_ids))).long()
 
-    def entropy(self) -> float:
-        """e_k: minus the mean log-prob of all sampled tokens, nats per token (paper section 3.2.5). Rejected groups
-        count; known before the update, without a forward pass."""
-        logprobs = [torch.tensor(s.logprobs, dtype=torch.float64) for group in self.samples for s in group]
-        return -torch.cat(logprobs).mean().item()
+    def entropy(self, groups: Tensor | None = None) -> float:
+        """Minus the mean log-prob of the sampled tokens, nats per token (paper section 3.2.5): of all groups, rejected
+        ones included, or of those where `groups` (N,) is true (NaN where none is). Known before the update, without a
+        forward pass."""
+        chosen = range(len(self.samples)) if groups is None else groups.nonzero().flatten().tolist()
+        logprobs = [torch.tensor(s.logprobs, dtype=torch.float64) for i in chosen for s in self.samples[i]]
+        return -torch.cat(logprobs).mean().item() if logprobs else math.nan
 
     def frame(self, **columns: Tensor) -> pd.DataFrame:
         """One row per response, for the run folder; `columns` are further (N, M) tensors."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from trl.trainer.utils import selective_log_softmax
 
-from or1lab.magic.update import Row, log_probs
+from or1lab.magic.update import Row, score
 from or1lab.rollout.base import Request, Sample
 
 SCORED_TOKENS = 4096  # padded tokens whose log-probs are computed at a time
@@ -69,7 +69,7 @@ class TransformersEngine:
 
         # A pass of its own: keeping every step's scores while sampling costs gigabytes at a real vocabulary.
         pairs = [Row(prompt, tokens, 0.0, None) for (prompt, _), tokens in zip(rows, responses, strict=True)]
-        logprobs = log_probs(pairs, forward, SCORED_TOKENS, device)
+        logprobs, _ = score(pairs, forward, SCORED_TOKENS, device)
         return [
             Sample(tokens, values.tolist(), truncated=tokens[-1] not in self.eos_ids)
             for tokens, values in zip(responses, logprobs, strict=True)

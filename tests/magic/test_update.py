@@ -7,7 +7,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from or1lab.magic.update import Row, accumulate, log_probs, old_logp_tensor, pack
+from or1lab.magic.update import Row, accumulate, old_logp_tensor, pack, score
 from or1lab.recipe import load_recipe
 
 CPU = torch.device("cpu")
@@ -77,15 +77,18 @@ def test_gradients_are_those_of_eq_3_1(budget, off_policy, tau):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)  # the fused head works in fp32
 
 
-def test_row_log_probs_come_back_in_order():
+def test_log_probs_and_entropies_of_rows_come_back_in_order():
     recipe = load_recipe("tiny", ["micro_tokens=24"])
     model, rows = small_model(), some_rows(False)
     forward = forward_of(model)
     result = accumulate(rows, forward, lambda loss: None, recipe, alpha=0.0, device=CPU)
-    again = log_probs(rows, forward, 50, CPU)
-    for row, a, b in zip(rows, result.logp, again, strict=True):
+    logp, entropies = score(rows, forward, 50, CPU)
+    for row, a, b, h in zip(rows, result.logp, logp, entropies, strict=True):
         ids = torch.tensor([row.prompt_ids + row.token_ids])
-        plain = model(ids).logits.log_softmax(-1)[0, :-1].gather(-1, ids[0, 1:, None])[:, 0]
+        every = model(ids).logits.log_softmax(-1)[0, :-1]
+        plain = every.gather(-1, ids[0, 1:, None])[:, 0]
+        entropy = -(every.exp() * every).sum(-1)[len(row.prompt_ids) - 1 :].detach()
+        torch.testing.assert_close(h.double(), entropy, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(a.double(), plain[len(row.prompt_ids) - 1 :].detach(), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(b, a)
 
