@@ -93,6 +93,15 @@ class Checkpoint(Strict):
     keep: Positive = knob(1, "checkpoints kept", "ours")
 
 
+class Guard(Strict):
+    entropy_below: float | None = knob(None, "speak below this rollout entropy, nats per token", "ours", gt=0)
+    entropy_above: float | None = knob(None, "speak above this rollout entropy, nats per token", "ours", gt=0)
+    truncated_above: float | None = knob(None, "speak above this share of truncated responses", "ours", ge=0, lt=1)
+    steps: Positive = knob(10, "steps in a row before one of these guards speaks", "ours")
+    action: Literal["warn", "stop"] = knob("warn", "what they then do", "ours")
+    empty_steps: Positive = knob(20, "steps in a row without a kept group that stop the run", "ours")
+
+
 class Recipe(Strict):
     """One run. Stage overrides are resolved by `stage(i)`; N_SGD is derived (paper eq. 4.1)."""
 
@@ -139,6 +148,7 @@ class Recipe(Strict):
     rollout: Rollout = Rollout()
     eval: Eval = Eval()
     checkpoint: Checkpoint = Checkpoint()
+    guard: Guard = Guard()
     save_rollouts: Literal["all", "sampled", "none"] = knob("sampled", "rollouts kept in the run folder", "ours")
     wandb: Literal["offline", "online", "off"] = knob("offline", "mirror to Weights & Biases", "ours")
 
@@ -222,7 +232,7 @@ class Recipe(Strict):
 def recipe_hash(recipe: Recipe) -> str:
     """Identity of a run: what changes nothing in its numbers (name, mirrors, folder cadence) is left out."""
     plain = recipe.resolved()
-    for key in ("name", "wandb", "save_rollouts", "threads", "checkpoint"):
+    for key in ("name", "wandb", "save_rollouts", "threads", "checkpoint", "guard"):
         plain.pop(key)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -333,6 +343,6 @@ def explain(error: Any, model: type[BaseModel]) -> str:
 
 def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
     nested: dict[str, type[BaseModel]] = {
-        "data": Data, "stages": Stage, "rollout": Rollout, "eval": Eval, "checkpoint": Checkpoint,
+        "data": Data, "stages": Stage, "rollout": Rollout, "eval": Eval, "checkpoint": Checkpoint, "guard": Guard,
     }  # fmt: skip
     return list((nested.get(location[0], model) if location else model).model_fields)

@@ -310,3 +310,22 @@ def test_a_step_that_measures_no_entropy_leaves_the_controller_alone(engine, tmp
     run = train.run(load_recipe(SMALL, changes), tmp_run, engine=engine, progress=False)
     steps = run.metrics.query("kind == 'step'")
     assert steps["entropy/e_k"].isna().all() and list(steps["entropy/c"]) == [0.0, 0.0, 0.0]
+
+
+def test_a_guard_stops_a_run_and_says_why(engine, tmp_run):
+    watched = ["guard.entropy_below=5", "guard.steps=2", "eval.every=0"]
+    with pytest.raises(Or1labError, match=r"below 5 for 2 steps in a row, at step 2 .*--resume"):
+        train.run(load_recipe(SMALL, [*watched, "guard.action=stop"]), tmp_run, engine=engine, progress=False)
+    stopped = Run.open(tmp_run)
+    assert stopped.status == "failed" and stopped.last()["step"] == 2 and len(stopped.manifest["alarms"]) == 1
+    with pytest.warns(UserWarning, match="below 5"):  # the same run, with a guard that only warns
+        run = train.run(load_recipe(SMALL, watched), tmp_run, resume=True, engine=engine, progress=False)
+    assert run.status == "finished" and run.last()["step"] == 4
+
+
+def test_empty_steps_stop_a_run(engine, tmp_run, monkeypatch):
+    wrong = Verdict(False, "wrong")
+    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [wrong] * len(problems))
+    recipe = load_recipe(SMALL, ["guard.empty_steps=3", "eval.every=0"])
+    with pytest.raises(Or1labError, match="no group kept for 3 steps in a row, at step 3"):
+        train.run(recipe, tmp_run, engine=engine, progress=False)

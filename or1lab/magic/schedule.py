@@ -66,3 +66,8 @@ def mini_batches(
         else:
             batches += [order[first : first + D_T] for first in range(0, len(order), D_T)]
     return batches
+
+
+def hash_seed(seed: int, step: int) -> int:
+    """Seed of a step's shuffles."""
+    return (seed * 1_000_003 + step) % (1 << 62)

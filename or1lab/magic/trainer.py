@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,8 +27,6 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from trl import GRPOTrainer
-from trl.distributed import DistributedBackend
-from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import add_fused_lm_head
 
 from or1lab.curriculum import Curriculum
@@ -38,13 +37,15 @@ from or1lab.magic import diagnostics
 from or1lab.magic.advantages import group_advantages
 from or1lab.magic.checkpoints import checkpoints, load_state, save_state, written_aside
 from or1lab.magic.entropy import EntropyController
-from or1lab.magic.schedule import mini_batches
+from or1lab.magic.guards import Guards
+from or1lab.magic.schedule import hash_seed, mini_batches
 from or1lab.magic.trl_config import trl_config
 from or1lab.magic.update import MiniBatch, Row, accumulate, score
 from or1lab.recipe import Recipe
 from or1lab.rewards import RewardFn
 from or1lab.rollout.base import Engine
 from or1lab.rollout.buffer import Buffer, collect
+from or1lab.rollout.weights import named_weights
 from or1lab.store import Run
 
 
@@ -70,6 +71,7 @@ class MagicTrainer(GRPOTrainer):
         self.controller = EntropyController(
             recipe.entropy, recipe.tgt_ent, recipe.delta, recipe.c_min, recipe.c_max, alpha=recipe.alpha
         )
+        self.guards = Guards(recipe.guard)
         self.pending: dict[str, Any] = {}
         self.sgd_records: list[dict[str, Any]] = []
         self.started = self.step_ended = time.perf_counter()
@@ -172,6 +174,11 @@ class MagicTrainer(GRPOTrainer):
         for entry in sgd:
             self._record("sgd", entry)
         self._record("step", record)
+        for alarm in self.guards.see(record):
+            self.run.update_manifest(alarms=[*self.run.manifest.get("alarms", []), alarm.message])
+            if alarm.stop:
+                raise Or1labError(f"{alarm.message}; to go on all the same: change it, and --resume")
+            warnings.warn(alarm.message, stacklevel=1)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The loop's evaluation: sample held-out problems. It asks twice at the last step, where ours is the final
@@ -187,7 +194,7 @@ class MagicTrainer(GRPOTrainer):
         with written_aside(final) as self._writing:
             try:
                 Trainer._save_checkpoint(self, model, trial)
-                save_state(self._writing / final.name, controller=self.controller.state_dict())
+                save_state(self._writing / final.name, **self._own_state())
             finally:
                 self._writing = None
         for old in checkpoints(folder)[: -self.recipe.checkpoint.keep]:
@@ -205,7 +212,12 @@ class MagicTrainer(GRPOTrainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            self.controller.load_state_dict(load_state(checkpoint)["controller"])
+            state = load_state(checkpoint)
+            self.controller.load_state_dict(state["controller"])
+            self.guards.load_state_dict(state["guards"])
+
+    def _own_state(self) -> dict[str, Any]:
+        return {"controller": self.controller.state_dict(), "guards": self.guards.state_dict()}
 
     # ------------------------------------------------------------------------------------------------- the update
 
@@ -375,18 +387,6 @@ class MagicTrainer(GRPOTrainer):
         if self.recipe.save_rollouts == "sampled":  # two groups a step: enough to read, little to store
             frame = frame[frame["problem_id"].isin([problem.id for problem in buffer.problems[:2]])]
         self.run.write_rollouts(step, frame)
-
-
-def named_weights(model: Any, accelerator: Any) -> Iterator[tuple[str, Tensor]]:
-    """(name, weight) of the policy, gathered one by one where it is sharded: TRL's own iteration."""
-    walker = VLLMGeneration.__new__(VLLMGeneration)  # its iteration only; no second engine is built
-    walker.model, walker._dist = model, DistributedBackend(accelerator)
-    return walker._iter_named_params()
-
-
-def hash_seed(seed: int, step: int) -> int:
-    """Seed of a step's shuffles."""
-    return (seed * 1_000_003 + step) % (1 << 62)
 
 
 def _no_reward(**_: Any) -> list[float | None]:

@@ -10,7 +10,8 @@ from trl import GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import add_fused_lm_head
 
-from or1lab.magic.trainer import MagicTrainer, hash_seed
+from or1lab.magic.schedule import hash_seed
+from or1lab.magic.trainer import MagicTrainer
 from or1lab.magic.trl_config import trl_config
 from or1lab.recipe import load_recipe
 
