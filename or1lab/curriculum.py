@@ -1,29 +1,37 @@
-"""Stages and the prompts of each training step.
+"""Stages, the prompts of each training step, and the online filter between stages (paper section 3.1).
 
-The prompts of step k are a pure function of (seed, stage, problems, k): there is no data position to save, and a
-resumed run sees the same prompts.
+The prompts of step k are a pure function of (seed, stage, problems left by the filter, k): there is no data position to
+save, and a resumed run sees the same prompts.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from or1lab.data.problem import Problem
-from or1lab.errors import UsageError
+from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import Recipe
+
+RULES = {"last": lambda visits: visits[-1], "any": any, "all": all}
 
 
 class Curriculum:
     """Which stage a training step belongs to, and which problems it samples.
 
-    Steps count from 1 and run through all stages. Raises UsageError when there are fewer problems than D_R.
+    Steps count from 1 and run through all stages. At the start of a stage the online filter drops each problem that was
+    sampled in the stage before and solved by its whole group: in its most recent visit ("last"), in any or in all of
+    them; the paper does not say which. Raises UsageError when there are fewer problems than D_R.
     """
 
     def __init__(self, recipe: Recipe, problems: Sequence[Problem]) -> None:
         self.stages = [recipe.stage(i) for i in range(len(recipe.stages))]
         self.problems = list(problems)
         self.seed = recipe.seed
+        self.rule = recipe.online_filter
+        self.visits: dict[str, list[bool]] = {}  # of the running stage: problem -> its whole group was right
+        self.dropped: list[list[str]] = [[] for _ in self.stages]  # problems dropped at the start of each stage
         largest = max(stage.D_R for stage in self.stages)
         if largest > len(self.problems):
             raise UsageError(f"D_R = {largest} prompts a step, but there are only {len(self.problems)} problems")
@@ -41,7 +49,38 @@ class Curriculum:
         """The D_R problems of a training step: epochs of fresh shuffles, no problem twice in one step."""
         i, within = self.at(step)
         D_R = self.stages[i].D_R
-        epoch, place = divmod(within, len(self.problems) // D_R)
-        order = list(range(len(self.problems)))
+        gone = {name for names in self.dropped[: i + 1] for name in names}
+        left = [problem for problem in self.problems if problem.id not in gone]
+        epoch, place = divmod(within, len(left) // D_R)
+        order = list(range(len(left)))
         random.Random(f"{self.seed}/{i}/{epoch}").shuffle(order)
-        return [self.problems[n] for n in order[place * D_R : (place + 1) * D_R]]
+        return [left[n] for n in order[place * D_R : (place + 1) * D_R]]
+
+    def see(self, step: int, solved: Iterable[tuple[str, bool]]) -> None:
+        """Take in, in order, what became of a step: (problem id, its whole group was right). After the last step of a
+        stage the filter acts.
+
+        Raises:
+            Or1labError: it would leave fewer problems than the next stage samples in one step.
+        """
+        for name, right in solved:
+            self.visits.setdefault(name, []).append(right)
+        i, within = self.at(step)
+        if within + 1 < self.stages[i].total_steps or i + 1 == len(self.stages):
+            return
+        if self.rule != "off":
+            self.dropped[i + 1] = sorted(name for name, visits in self.visits.items() if RULES[self.rule](visits))
+        self.visits = {}
+        left, needed = len(self.problems) - sum(map(len, self.dropped)), self.stages[i + 1].D_R
+        if left < needed:
+            raise Or1labError(
+                f"the online filter leaves {left} problems for stage {i + 1}, which samples {needed} a step: use more "
+                "problems (data.train), or online_filter: off"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold; plain data."""
+        return {"visits": self.visits, "dropped": self.dropped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.visits, self.dropped = state["visits"], state["dropped"]

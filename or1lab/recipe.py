@@ -142,6 +142,9 @@ class Recipe(Strict):
     delta: float = knob(0.005, "controller step", "paper §3.2.5", gt=0)
     c_min: float = knob(0.0, "floor of the controller", "released code", ge=0)
     c_max: float | None = knob(None, "ceiling of the controller", "paper (none printed)")
+    online_filter: Literal["off", "last", "any", "all"] = knob(
+        "off", "drop problems solved in the stage before: in their last, any or all of their visits", "paper §3.1"
+    )
     stages: tuple[Stage, ...] = Field(description="contexts in order; each may override D_R, D_T, gs, T, ...")
 
     micro_tokens: Positive = knob(1024, "token budget of a micro-batch, padding included", "ours")
@@ -152,7 +155,7 @@ class Recipe(Strict):
     save_rollouts: Literal["all", "sampled", "none"] = knob("sampled", "rollouts kept in the run folder", "ours")
     wandb: Literal["offline", "online", "off"] = knob("offline", "mirror to Weights & Biases", "ours")
 
-    @field_validator("reject", "wandb", mode="before")
+    @field_validator("reject", "wandb", "online_filter", mode="before")
     @classmethod
     def _off_is_a_word(cls, value: Any) -> Any:
         return "off" if value is False else value  # YAML 1.1 reads a bare off as false

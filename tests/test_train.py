@@ -329,3 +329,27 @@ def test_empty_steps_stop_a_run(engine, tmp_run, monkeypatch):
     recipe = load_recipe(SMALL, ["guard.empty_steps=3", "eval.every=0"])
     with pytest.raises(Or1labError, match="no group kept for 3 steps in a row, at step 3"):
         train.run(recipe, tmp_run, engine=engine, progress=False)
+
+
+def test_stages_and_the_online_filter_in_one_run(engine, tmp_run, monkeypatch):
+    """Two contexts on one engine; what the first stage solved is gone in the second, also after a resume."""
+    right = Verdict(True, "match")
+    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [right] * len(problems))
+    changes = ["stages=[{steps: 3, T: 48}, {steps: 3, T: 96}]", "online_filter=last", "data.train=26", "eval.every=0"]
+    recipe = load_recipe(SMALL, changes)
+    whole = MagicTrainer.training_step
+
+    def power_cut(self, model, inputs, *rest):
+        if int(inputs["step"]) == 6:
+            raise KeyboardInterrupt
+        return whole(self, model, inputs, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MagicTrainer, "training_step", power_cut)
+        train.run(recipe, tmp_run, engine=engine, progress=False)
+    run = train.run(recipe, tmp_run, resume=True, engine=engine, progress=False)
+    first, second = ({p for k in steps for p in run.rollouts(k)["problem_id"]} for steps in ((1, 2, 3), (4, 5, 6)))
+    assert len(first) == 12 and len(second) == 12 and not first & second
+    steps = run.metrics.query("kind == 'step'")
+    assert list(steps["stage"]) == [0, 0, 0, 1, 1, 1]
+    assert max(run.rollouts(k)["length"].max() for k in (1, 2, 3)) <= 48

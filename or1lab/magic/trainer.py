@@ -141,6 +141,7 @@ class MagicTrainer(GRPOTrainer):
         }
         if math.isfinite(e_k):  # a step without kept groups measures nothing where only they count
             self.controller.update(e_k)
+        self.curriculum.see(step, zip([p.id for p in buffer.problems], buffer.solved, strict=True))
         self._keep_rollouts(step, buffer, advantages, kept)
         self.weights_changed = True
         return torch.tensor(loss, device=self.args.device)
@@ -215,9 +216,11 @@ class MagicTrainer(GRPOTrainer):
             state = load_state(checkpoint)
             self.controller.load_state_dict(state["controller"])
             self.guards.load_state_dict(state["guards"])
+            self.curriculum.load_state_dict(state["curriculum"])
 
     def _own_state(self) -> dict[str, Any]:
-        return {"controller": self.controller.state_dict(), "guards": self.guards.state_dict()}
+        parts = {"controller": self.controller, "guards": self.guards, "curriculum": self.curriculum}
+        return {name: part.state_dict() for name, part in parts.items()}
 
     # ------------------------------------------------------------------------------------------------- the update
 

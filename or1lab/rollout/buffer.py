@@ -44,6 +44,11 @@ class Buffer:
         """(N, M) response lengths |y| in tokens, the end token included."""
         return self._table(lambda i, j: float(len(self.samples[i][j].token_ids))).long()
 
+    @property
+    def solved(self) -> list[bool]:
+        """(N,) the whole group was right."""
+        return [all(verdict.correct for verdict in group) for group in self.verdicts]
+
     def entropy(self, groups: Tensor | None = None) -> float:
         """Minus the mean log-prob of the sampled tokens, nats per token (paper section 3.2.5): of all groups, rejected
         ones included, or of those where `groups` (N,) is true (NaN where none is). Known before the update, without a
