@@ -48,13 +48,23 @@ class Curriculum:
     def prompts(self, step: int) -> list[Problem]:
         """The D_R problems of a training step: epochs of fresh shuffles, no problem twice in one step."""
         i, within = self.at(step)
-        D_R = self.stages[i].D_R
-        gone = {name for names in self.dropped[: i + 1] for name in names}
-        left = [problem for problem in self.problems if problem.id not in gone]
+        D_R, left = self.stages[i].D_R, self._left(i)
         epoch, place = divmod(within, len(left) // D_R)
         order = list(range(len(left)))
         random.Random(f"{self.seed}/{i}/{epoch}").shuffle(order)
         return [left[n] for n in order[place * D_R : (place + 1) * D_R]]
+
+    def others(self, step: int, again: int, n: int, sampled: Sequence[Problem]) -> list[Problem]:
+        """Up to `n` further problems in place of rejected groups, none of those already sampled in this step."""
+        i, _ = self.at(step)
+        taken = {problem.id for problem in sampled}
+        left = [problem for problem in self._left(i) if problem.id not in taken]
+        random.Random(f"{self.seed}/{i}/{step}/refill/{again}").shuffle(left)
+        return left[:n]
+
+    def _left(self, i: int) -> list[Problem]:
+        gone = {name for names in self.dropped[: i + 1] for name in names}
+        return [problem for problem in self.problems if problem.id not in gone]
 
     def see(self, step: int, solved: Iterable[tuple[str, bool]]) -> None:
         """Take in, in order, what became of a step: (problem id, its whole group was right). After the last step of a

@@ -131,7 +131,7 @@ class Recipe(Strict):
     std: Literal["unbiased", "population"] = knob("unbiased", "standard deviation of a group", "released code")
     adv_eps: float = knob(1e-6, "added to the group's standard deviation", "released code", ge=0)
     mask: Literal["none", "before", "after"] = knob("none", "advantage mask of truncated responses", "paper §3.2.3")
-    reject: Literal["drop", "off"] = knob("drop", "zero-advantage groups", "paper §3.1")
+    reject: Literal["drop", "refill", "off"] = knob("drop", "zero-advantage groups", "paper §3.1")
     loss: Literal["paper", "grpo", "trl_dapo"] = knob("paper", "token weights of the loss", "paper eq. 3.1")
     partial: Literal["split", "chunk"] = knob("split", "how kept prompts are dealt to mini-batches", "ours")
     old_logp: Literal["trainer", "sampler"] = knob("trainer", "where pi_k's log-probs come from", "released code")

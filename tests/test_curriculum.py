@@ -99,3 +99,13 @@ def test_a_filter_that_leaves_too_little_says_so():
     stages = curriculum("online_filter=last")
     with pytest.raises(Or1labError, match="leaves 2 problems for stage 1, which samples 6"):
         stages.see(7, [(problem.id, True) for problem in PROBLEMS[:18]])
+
+
+def test_refills_are_other_problems_and_depend_on_seed_step_and_round():
+    stages = curriculum()
+    sampled = stages.prompts(3)
+    more = stages.others(3, 1, 5, sampled)
+    assert len(more) == 5 and not {p.id for p in more} & {p.id for p in sampled}
+    assert more == curriculum().others(3, 1, 5, sampled) != stages.others(3, 2, 5, sampled)
+    assert len(stages.others(3, 1, 100, sampled)) == len(PROBLEMS) - len(sampled)
+    assert stages.others(3, 1, 0, sampled) == []

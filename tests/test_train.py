@@ -26,11 +26,11 @@ BASE = model_folder("tiny")
 OFF_POLICY = ["D_T=2", "entropy=paper", "tgt_ent=2.0", "delta=0.01", "lr=1e-3", "seed=5"]
 STEP = {
     "kind", "step", "stage", "reward/mean", "reward/nontruncated", "reward/errors", "length/mean", "length/p95",
-    "length/truncated_frac", "groups/kept_frac", "groups/all_right_frac", "groups/all_wrong_frac", "tokens/generated",
-    "tokens/kept", "sgd/steps", "entropy/rollout", "entropy/e_k", "entropy/bonus", "entropy/c", "entropy/alpha",
-    "ratio/max", "clip/low_frac", "clip/high_frac", "kl/rollout_trainer", "kl/rollout_trainer_max", "kl/reference",
-    "grad/norm", "lr", "time/rollout", "time/update", "time/sync", "time/other", "time/elapsed", "tokens_per_s",
-    "memory/peak_gib",
+    "length/truncated_frac", "groups/sampled", "groups/kept_frac", "groups/all_right_frac", "groups/all_wrong_frac",
+    "tokens/generated", "tokens/kept", "sgd/steps", "entropy/rollout", "entropy/e_k", "entropy/bonus", "entropy/c",
+    "entropy/alpha", "ratio/max", "clip/low_frac", "clip/high_frac", "kl/rollout_trainer", "kl/rollout_trainer_max",
+    "kl/reference", "grad/norm", "lr", "time/rollout", "time/update", "time/sync", "time/other", "time/elapsed",
+    "tokens_per_s", "memory/peak_gib",
 }  # fmt: skip
 EVAL = {
     "kind", "step", "eval/accuracy", "eval/nontruncated", "eval/length", "eval/truncated_frac", "eval/entropy",
@@ -353,3 +353,36 @@ def test_stages_and_the_online_filter_in_one_run(engine, tmp_run, monkeypatch):
     steps = run.metrics.query("kind == 'step'")
     assert list(steps["stage"]) == [0, 0, 0, 1, 1, 1]
     assert max(run.rollouts(k)["length"].max() for k in (1, 2, 3)) <= 48
+
+
+def test_refill_samples_other_problems_in_place_of_rejected_groups(engine, tmp_run, monkeypatch):
+    """A judge that splits groups of odd problems only: even ones are rejected and replaced, three rounds at most."""
+
+    def odd(name):
+        return sum(name.encode()) % 2 == 1
+
+    def judge(problems, *_):
+        return [Verdict(odd(p.id) and i % 2 == 0, "made up") for i, p in enumerate(problems)]
+
+    monkeypatch.setattr(train, "get_reward", lambda name: judge)
+    changes = ["stages.0.steps=3", "reject=refill", "D_R=8", "D_T=4", "eval.every=0"]
+    run = train.run(load_recipe(SMALL, changes), tmp_run, engine=engine, progress=False)
+    steps = run.metrics.query("kind == 'step'").set_index("step")
+    for step in (1, 2, 3):
+        rows = run.rollouts(step)
+        kept = rows[rows["kept"]]
+        assert rows["problem_id"].nunique() == steps.loc[step, "groups/sampled"] > 8  # no problem twice
+        assert kept["problem_id"].nunique() <= 8 and all(map(odd, kept["problem_id"]))
+        assert steps.loc[step, "tokens/kept"] == kept["length"].sum()
+        assert steps.loc[step, "sgd/steps"] == 2
+        rejected = rows.loc[~rows["kept"], "problem_id"].nunique()
+        assert kept["problem_id"].nunique() == 8 or steps.loc[step, "groups/sampled"] - 8 <= 3 * rejected
+
+
+def test_refill_ends_where_no_problem_is_left(engine, tmp_run, monkeypatch):
+    wrong = Verdict(False, "wrong")
+    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [wrong] * len(problems))
+    changes = ["stages.0.steps=1", "reject=refill", "data.train=6", "eval.every=0"]
+    run = train.run(load_recipe(SMALL, changes), tmp_run, engine=engine, progress=False)
+    step = run.metrics.query("kind == 'step'").iloc[0]
+    assert step["groups/sampled"] == 6 and step["sgd/steps"] == 0

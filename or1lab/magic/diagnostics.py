@@ -34,6 +34,7 @@ def group_metrics(rewards: Tensor, kept: Tensor) -> dict[str, float]:
     present = ~rewards.isnan()
     some = present.any(dim=1)
     return {
+        "groups/sampled": len(kept),
         "groups/kept_frac": _mean(kept),
         "groups/all_right_frac": _mean(((rewards == 1) | ~present).all(dim=1) & some),
         "groups/all_wrong_frac": _mean(((rewards == 0) | ~present).all(dim=1) & some),

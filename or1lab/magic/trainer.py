@@ -48,6 +48,8 @@ from or1lab.rollout.buffer import Buffer, collect
 from or1lab.rollout.weights import named_weights
 from or1lab.store import Run
 
+REFILLS = 3  # rounds of sampling in place of rejected groups (reject: refill)
+
 
 class MagicTrainer(GRPOTrainer):
     """Trains one run. Records go to `run`; `on_record` sees each as it is written."""
@@ -105,17 +107,7 @@ class MagicTrainer(GRPOTrainer):
         self._set_temperature(stage.tau)
         sync_seconds = self.sync_engine()
         after_sync = time.perf_counter()
-        buffer = collect(
-            self.engine,
-            self.processing_class,
-            self.curriculum.prompts(step),
-            self.reward,
-            group=stage.gs,
-            tau=stage.tau,
-            T=stage.T,
-            seed=self.recipe.seed,
-            step=step,
-        )
+        buffer = self._rollouts(stage, step)
         after_rollout = time.perf_counter()
         rewards, truncated = buffer.rewards, buffer.truncated
         advantages, kept = group_advantages(
@@ -219,33 +211,37 @@ class MagicTrainer(GRPOTrainer):
             self.curriculum.load_state_dict(state["curriculum"])
 
     def _own_state(self) -> dict[str, Any]:
-        parts = {"controller": self.controller, "guards": self.guards, "curriculum": self.curriculum}
+        parts: dict[str, Any] = {"controller": self.controller, "guards": self.guards, "curriculum": self.curriculum}
         return {name: part.state_dict() for name, part in parts.items()}
 
     # ------------------------------------------------------------------------------------------------- the update
 
+    def _rollouts(self, stage: Recipe, step: int) -> Buffer:
+        """The rollout buffer of a step: D_R groups and, where rejected ones are refilled, further problems in their
+        place (at most REFILLS times, while there are any)."""
+        buffer, problems = Buffer([], [], [], [], []), self.curriculum.prompts(step)
+        for again in range(1, 2 + REFILLS):
+            buffer += collect(
+                self.engine, self.processing_class, problems, self.reward,
+                group=stage.gs, tau=stage.tau, T=stage.T, seed=self.recipe.seed, step=step,
+            )  # fmt: skip
+            rejected = stage.D_R - int(group_advantages(buffer.rewards)[1].sum())
+            problems = self.curriculum.others(step, again, rejected, buffer.problems) if stage.reject == "refill" else []
+            if not problems:
+                break
+        return buffer
+
     def _update(
-        self,
-        model: Any,
-        stage: Recipe,
-        step: int,
-        buffer: Buffer,
-        advantages: Tensor,
-        kept: Tensor,
-        alpha: float,
+        self, model: Any, stage: Recipe, step: int, buffer: Buffer, advantages: Tensor, kept: Tensor, alpha: float
     ) -> tuple[float, dict[str, float]]:
         """The N_SGD mini-batches of one training step; all optimizer steps but the last. Nothing happens, to weights
         or optimizer state, when every group was rejected."""
-        used = kept if stage.reject == "drop" else torch.ones_like(kept)
-        generator = torch.Generator().manual_seed(hash_seed(self.recipe.seed, step))
-        batches = mini_batches(
-            used,
-            D_R=stage.D_R,
-            D_T=stage.D_T,
-            N_reuse=stage.N_reuse,
-            partial=stage.partial,
-            generator=generator,
-        )
+        used = (torch.ones_like(kept) if stage.reject == "off" else kept).nonzero().flatten().tolist()
+        positions = mini_batches(
+            [n < len(used) for n in range(stage.D_R)], D_R=stage.D_R, D_T=stage.D_T, N_reuse=stage.N_reuse,
+            partial=stage.partial, generator=torch.Generator().manual_seed(hash_seed(self.recipe.seed, step)),
+        )  # fmt: skip
+        batches = [[used[n] for n in batch] for batch in positions]
         present = ~buffer.rewards.isnan()
         batches = [batch for batch in batches if present[batch].any()]  # without rejection one may hold no verdict
         old: dict[tuple[int, int], Tensor] = {}

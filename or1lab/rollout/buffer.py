@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pandas as pd
@@ -28,6 +28,10 @@ class Buffer:
     samples: list[list[Sample]]
     responses: list[list[str]]
     verdicts: list[list[Verdict]]
+
+    def __add__(self, more: Buffer) -> Buffer:
+        """Both buffers' groups, ours first."""
+        return Buffer(*(getattr(self, field.name) + getattr(more, field.name) for field in fields(self)))
 
     @property
     def rewards(self) -> Tensor:
