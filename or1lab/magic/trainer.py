@@ -226,7 +226,8 @@ class MagicTrainer(GRPOTrainer):
                 group=stage.gs, tau=stage.tau, T=stage.T, seed=self.recipe.seed, step=step,
             )  # fmt: skip
             rejected = stage.D_R - int(group_advantages(buffer.rewards)[1].sum())
-            problems = self.curriculum.others(step, again, rejected, buffer.problems) if stage.reject == "refill" else []
+            wanted = rejected if stage.reject == "refill" else 0
+            problems = self.curriculum.others(step, again, wanted, buffer.problems)
             if not problems:
                 break
         return buffer
