@@ -214,7 +214,7 @@ class MagicTrainer(GRPOTrainer):
         parts: dict[str, Any] = {"controller": self.controller, "guards": self.guards, "curriculum": self.curriculum}
         return {name: part.state_dict() for name, part in parts.items()}
 
-    # ------------------------------------------------------------------------------------------------- the update
+    # ---------------------------------------------------------------------------------------- rollouts and update
 
     def _rollouts(self, stage: Recipe, step: int) -> Buffer:
         """The rollout buffer of a step: D_R groups and, where rejected ones are refilled, further problems in their
