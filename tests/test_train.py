@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,6 +44,21 @@ def steady(run: Run) -> pd.DataFrame:
     """A run's metrics without what the clock decides."""
     frame = run.metrics
     return frame[[name for name in frame if not name.startswith(TIMES)]]
+
+
+@contextmanager
+def power_cut(monkeypatch, at: int):
+    """Training inside ends as training step `at` begins."""
+    whole = MagicTrainer.training_step
+
+    def cut(self, model, inputs, *rest):
+        if int(inputs["step"]) == at:
+            raise KeyboardInterrupt
+        return whole(self, model, inputs, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MagicTrainer, "training_step", cut)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -120,15 +136,7 @@ def test_what_is_sampled_depends_on_seed_step_and_problem_alone(finished, engine
 
 def test_a_broken_off_run_resumes_to_the_same_numbers(finished, engine, tmp_run, monkeypatch):
     recipe = load_recipe(SMALL, OFF_POLICY)
-    whole = MagicTrainer.training_step
-
-    def power_cut(self, model, inputs, *rest):
-        if int(inputs["step"]) == 4:
-            raise KeyboardInterrupt
-        return whole(self, model, inputs, *rest)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(MagicTrainer, "training_step", power_cut)
+    with power_cut(monkeypatch, at=4):
         train.run(recipe, tmp_run, engine=engine, progress=False)
     broken = Run.open(tmp_run)
     assert broken.status == "failed" and broken.last()["step"] == 3  # a step beyond the checkpoint of step 2
@@ -337,15 +345,7 @@ def test_stages_and_the_online_filter_in_one_run(engine, tmp_run, monkeypatch):
     monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [right] * len(problems))
     changes = ["stages=[{steps: 3, T: 48}, {steps: 3, T: 96}]", "online_filter=last", "data.train=26", "eval.every=0"]
     recipe = load_recipe(SMALL, changes)
-    whole = MagicTrainer.training_step
-
-    def power_cut(self, model, inputs, *rest):
-        if int(inputs["step"]) == 6:
-            raise KeyboardInterrupt
-        return whole(self, model, inputs, *rest)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(MagicTrainer, "training_step", power_cut)
+    with power_cut(monkeypatch, at=6):
         train.run(recipe, tmp_run, engine=engine, progress=False)
     run = train.run(recipe, tmp_run, resume=True, engine=engine, progress=False)
     first, second = ({p for k in steps for p in run.rollouts(k)["problem_id"]} for steps in ((1, 2, 3), (4, 5, 6)))
