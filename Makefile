@@ -30,7 +30,7 @@ $(INSTALLED): requirements/$(DEVICE).lock pyproject.toml
 	@$(BIN)/or1lab doctor --quick
 	@rm -f .venv/installed-*; touch $@
 
-demo: setup  ## the main job: six training runs, a figure, a table (about ten minutes on two cores)
+demo: setup  ## the main job: six training runs, a figure, a table (about seven minutes on two cores)
 	@$(BIN)/or1lab sweep demo --jobs $(JOBS) --resume
 	@$(BIN)/or1lab figures demo
 	@$(BIN)/or1lab tables demo
@@ -41,7 +41,7 @@ demo: setup  ## the main job: six training runs, a figure, a table (about ten mi
 	  '  $(BIN)/or1lab runs show runs/demo/off-policy/seed-0   the numbers and a sampled chain of thought of one run' \
 	  '  $(BIN)/or1lab train tiny D_T=4 stages.0.steps=20     train another arm: N_SGD = 4'
 
-test: setup  ## the tests (about ten minutes on two cores)
+test: setup  ## the tests (about four minutes on two cores)
 	@$(BIN)/python -m pytest -m 'not slow and not faults and not browser'
 
 test-slow: setup  ## what takes longer: slow tests, killed processes, notebooks in a browser

@@ -199,7 +199,7 @@ def tiny_build(
     seed: Annotated[int, typer.Option(help="Seed of weights and demonstrations.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Rebuild the tiny world's base policy from scratch (about ten minutes on two cores)."""
+    """Rebuild the tiny world's base policy from scratch (about twelve minutes on one core)."""
     from or1lab.data import tiny_build as builder
 
     builder.build(out, steps=steps, seed=seed, threads=threads)

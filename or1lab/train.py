@@ -138,7 +138,7 @@ def _material(recipe: Recipe) -> _Material:
 
 
 def _check(recipe: Recipe, material: _Material) -> None:
-    """What recipe, model and problems must agree on. Raises UsageError."""
+    """What recipe, model, problems and machine must agree on. Raises UsageError, or Or1labError for several GPUs."""
     import torch
     from transformers import AutoConfig
 

@@ -157,7 +157,7 @@ def build(out: Path, *, steps: int, seed: int, threads: int, console: Console | 
     """Train a base policy on `steps` x 64 demonstrations and write it to `out`, with the manifest that is returned.
 
     Raises:
-        Or1labError: `out` exists already.
+        Or1labError: `out` is not empty.
     """
     console = console or Console()
     if out.exists() and any(out.iterdir()):

@@ -225,9 +225,10 @@ class MagicTrainer(GRPOTrainer):
                 self.engine, self.processing_class, problems, self.reward,
                 group=stage.gs, tau=stage.tau, T=stage.T, seed=self.recipe.seed, step=step,
             )  # fmt: skip
-            rejected = stage.D_R - int(group_advantages(buffer.rewards)[1].sum())
-            wanted = rejected if stage.reject == "refill" else 0
-            problems = self.curriculum.others(step, again, wanted, buffer.problems)
+            if stage.reject != "refill":
+                break
+            missing = stage.D_R - int(group_advantages(buffer.rewards)[1].sum())
+            problems = self.curriculum.others(step, again, missing, buffer.problems)
             if not problems:
                 break
         return buffer
