@@ -59,8 +59,16 @@ class Data(Strict):
     seed: int = knob(0, "which problems are generated (not the run's seed)", "ours")
 
 
+class Convergence(Strict):
+    """Ends a stage once its evaluations no longer show that accuracy rises: see `curriculum.Curriculum.evaluated`."""
+
+    window: int = knob(5, "evaluations of the stage whose slope decides", "ours: paper §3.1 names no rule", ge=3)
+    min_steps: Positive = knob(1, "training steps of the stage before it may end", "ours")
+
+
 class Stage(Strict):
-    steps: Positive = Field(description="training steps of this stage")
+    steps: Positive = Field(description="training steps of this stage; with until_converged, the most it may take")
+    until_converged: Convergence | None = Field(None, description="end the stage once accuracy has stopped rising")
     T: Positive | None = Field(None, description="limit on the response, tokens")
     D_R: Positive | None = None
     D_T: Positive | None = None
@@ -132,9 +140,13 @@ class Recipe(Strict):
     adv_eps: float = knob(1e-6, "added to the group's standard deviation", "released code", ge=0)
     mask: Literal["none", "before", "after"] = knob("none", "advantage mask of truncated responses", "paper §3.2.3")
     reject: Literal["drop", "refill", "off"] = knob("drop", "zero-advantage groups", "paper §3.1")
-    loss: Literal["paper", "grpo", "trl_dapo"] = knob("paper", "token weights of the loss", "paper eq. 3.1")
+    loss: Literal["paper", "released", "grpo", "trl_dapo"] = knob("paper", "token weights of the loss", "paper eq. 3.1")
     partial: Literal["split", "chunk"] = knob("split", "how kept prompts are dealt to mini-batches", "ours")
     old_logp: Literal["trainer", "sampler"] = knob("trainer", "where pi_k's log-probs come from", "released code")
+    correction: Literal["none", "truncated"] = knob(
+        "none", "importance weight of pi_k against the sampler: none, or truncated at correction_cap", "ours"
+    )
+    correction_cap: float = knob(2.0, "ceiling of that weight", "ours", gt=0)
     entropy: Literal["none", "constant", "paper", "released", "trl"] = knob("paper", "controller", "paper eq. 3.2")
     entropy_source: Literal["sampler", "kept", "exact"] = knob("sampler", "how e_k is measured", "ours: free")
     alpha: float = knob(0.0, "constant entropy coefficient (entropy: constant)", "paper §4.5", ge=0)
@@ -144,6 +156,11 @@ class Recipe(Strict):
     c_max: float | None = knob(None, "ceiling of the controller", "paper (none printed)")
     online_filter: Literal["off", "last", "any", "all"] = knob(
         "off", "drop problems solved in the stage before: in their last, any or all of their visits", "paper §3.1"
+    )
+    stage_start: Literal["carried", "fresh"] = knob(
+        "carried",
+        "optimizer state and entropy controller at the start of a later stage: carried on, or fresh",
+        "ours: the paper is silent; each stage of the released code is a new run, so fresh",
     )
     stages: tuple[Stage, ...] = Field(description="contexts in order; each may override D_R, D_T, gs, T, ...")
 
@@ -186,6 +203,8 @@ class Recipe(Strict):
                 f"alpha = {self.alpha} has no effect with entropy: {self.entropy}; a constant coefficient wants "
                 "entropy: constant"
             )
+        if self.correction != "none" and self.old_logp == "sampler":
+            raise ValueError("a correction compares trainer and sampler; it wants old_logp: trainer")
         if self.c_max is not None and self.c_min > self.c_max:
             raise ValueError(f"c_min = {self.c_min} is above c_max = {self.c_max}")
         limit = 0
@@ -202,18 +221,25 @@ class Recipe(Strict):
             if stage["T"] < limit:
                 raise ValueError(f"{where}: T = {stage['T']} is below the stage before ({limit}); contexts only grow")
             limit = stage["T"]
+            if self.stages[i].until_converged and not self.eval.every:
+                raise ValueError(
+                    f"{where}: until_converged decides by evaluations during training, but eval.every = 0 makes none"
+                )
         return self
 
     def _stage_values(self, i: int) -> dict[str, Any]:
         override = self.stages[i].model_dump(exclude_none=True)
-        return {name: override.get(name, getattr(self, name)) for name in Stage.model_fields if name != "steps"}
+        names = [name for name in Stage.model_fields if name not in ("steps", "until_converged")]
+        return {name: override.get(name, getattr(self, name)) for name in names}
 
     def stage(self, i: int) -> Recipe:
         """This recipe with the overrides of stage `i` in place and that stage as its only one."""
-        return self.model_copy(update={**self._stage_values(i), "stages": (Stage(steps=self.stages[i].steps),)})
+        only = Stage(steps=self.stages[i].steps, until_converged=self.stages[i].until_converged)
+        return self.model_copy(update={**self._stage_values(i), "stages": (only,)})
 
     @property
     def total_steps(self) -> int:
+        """Training steps of all stages; the most there can be where a stage ends by convergence."""
         return sum(stage.steps for stage in self.stages)
 
     @property
@@ -347,5 +373,7 @@ def explain(error: Any, model: type[BaseModel]) -> str:
 def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
     nested: dict[str, type[BaseModel]] = {
         "data": Data, "stages": Stage, "rollout": Rollout, "eval": Eval, "checkpoint": Checkpoint, "guard": Guard,
+        "until_converged": Convergence,
     }  # fmt: skip
-    return list((nested.get(location[0], model) if location else model).model_fields)
+    known = [nested[part] for part in location if part in nested]
+    return list((known[-1] if known else model).model_fields)

@@ -17,6 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+Kind = Literal["paper", "released", "grpo", "trl_dapo"]
+
 
 @dataclass(frozen=True)
 class LossOutput:
@@ -79,6 +81,7 @@ def policy_loss(
     beta: float = 0.0,
     total_tokens: float | Tensor | None = None,
     weights: Tensor | None = None,
+    correction: Tensor | None = None,
 ) -> LossOutput:
     """Eq. 3.1 over the rows of a micro-batch, with the k3 term of ablation 5 when `beta` > 0.
 
@@ -97,6 +100,7 @@ def policy_loss(
         beta: weight of the k3 estimate pi_ref/pi_theta - log(pi_ref/pi_theta) - 1.
         total_tokens: T_k, response tokens of the *whole* mini-batch; default those of this call.
         weights: (B, L) weight of each token, instead of mask / total_tokens.
+        correction: (B, L) factor on the surrogate alone, for a sampler that is not quite pi_k.
 
     Raises:
         ValueError: shapes that differ, `alpha` without `entropy`, `beta` without `ref_logp`.
@@ -108,7 +112,7 @@ def policy_loss(
     if advantages.dim() == 1:
         advantages = advantages[:, None].expand(len(advantages), logp.shape[-1])
     given = {"old_logp": old_logp, "advantages": advantages, "mask": mask, "entropy": entropy}
-    for name, tensor in {**given, "ref_logp": ref_logp, "weights": weights}.items():
+    for name, tensor in {**given, "ref_logp": ref_logp, "weights": weights, "correction": correction}.items():
         if tensor is not None and tensor.shape != logp.shape:
             raise ValueError(f"{name} {tuple(tensor.shape)} and logp {tuple(logp.shape)} differ in shape")
 
@@ -124,6 +128,8 @@ def policy_loss(
     ratio = (logp - (logp.detach() if old_logp is None else clean(old_logp))).exp()
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     objective = torch.minimum(ratio * advantages, clipped * advantages)
+    if correction is not None:
+        objective = objective * clean(correction)
     nothing = logp.new_zeros(())
     entropy_sum = kl_sum = nothing
     if entropy is not None:
@@ -151,37 +157,52 @@ def policy_loss(
 
 
 def token_weights(
-    kind: Literal["paper", "released", "grpo", "trl_dapo"],
+    kind: Kind,
     mask: Tensor,
     *,
     total_tokens: float | Tensor | None = None,
     total_sequences: float | Tensor | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Weight of each token in the loss, (B, L), 0 where `mask` is 0. Totals default to those of `mask`.
+    """Weight of each token in the loss, (B, L), 0 where `mask` is 0: see `row_weights`."""
+    mask = mask.bool()
+    rows = row_weights(
+        kind, mask.sum(dim=1), total_tokens=total_tokens, total_sequences=total_sequences, dtype=dtype
+    )
+    return mask * rows[:, None]
+
+
+def row_weights(
+    kind: Kind,
+    lengths: Tensor,
+    *,
+    total_tokens: float | Tensor | None = None,
+    total_sequences: float | Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Weight in the loss of every token of each response, (B,), from the response lengths (B,). Totals default to
+    those of `lengths`.
 
     - "paper" (eq. 3.1): 1 / total_tokens, the tokens T_k of the kept responses of the mini-batch.
     - "released": a micro-batch takes its own token mean and weighs as its number of responses does in the
-      nominal mini-batch, total_sequences = D_T * M. `mask` must be exactly one micro-batch of the released
+      nominal mini-batch, total_sequences = D_T * M. `lengths` must be exactly one micro-batch of the released
       cut: tokens beside a long response weigh less, and rejection shrinks the gradient.
     - "grpo" (eq. 2.4): each response takes its own token mean; total_sequences are those of the mini-batch.
     - "trl_dapo": 1 / total_tokens as "paper", but TRL counts every sampled token, rejected groups included:
       total_tokens = tokens of the rollout batch / mini-batches per pass.
 
-    Rows without tokens (padding of a batch) are no responses. Raises ValueError for an unknown kind.
+    Rows without tokens (padding of a batch) are no responses: weight 0. Raises ValueError for an unknown kind.
     """
 
     def count(given: float | Tensor | None, default: Tensor) -> Tensor:
         value = default if given is None else given
-        return torch.as_tensor(value, dtype=dtype, device=mask.device).clamp(min=1)
+        return torch.as_tensor(value, dtype=dtype, device=lengths.device).clamp(min=1)
 
-    mask = mask.bool()
-    length = mask.sum(dim=1, keepdim=True)
-    responses = (length > 0).sum()
+    some = lengths > 0
     if kind in ("paper", "trl_dapo"):
-        return mask / count(total_tokens, length.sum())
+        return some / count(total_tokens, lengths.sum())
     if kind == "released":
-        return mask * responses / (count(None, length.sum()) * count(total_sequences, responses))
+        return some * some.sum() / (count(None, lengths.sum()) * count(total_sequences, some.sum()))
     if kind == "grpo":
-        return mask / (count(None, length) * count(total_sequences, responses))
+        return some / (count(None, lengths) * count(total_sequences, some.sum()))
     raise ValueError(f"kind = {kind!r}; one of 'paper', 'released', 'grpo', 'trl_dapo'")

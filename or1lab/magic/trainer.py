@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -27,7 +28,6 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from trl import GRPOTrainer
-from trl.trainer.utils import add_fused_lm_head
 
 from or1lab.curriculum import Curriculum
 from or1lab.data.problem import Problem
@@ -38,9 +38,12 @@ from or1lab.magic.advantages import group_advantages
 from or1lab.magic.checkpoints import checkpoints, load_state, save_state, written_aside
 from or1lab.magic.entropy import EntropyController
 from or1lab.magic.guards import Guards
-from or1lab.magic.schedule import hash_seed, mini_batches
+from or1lab.magic.head import add_response_head
+from or1lab.magic.policy import Policy
+from or1lab.magic.schedule import hash_seed
+from or1lab.magic.sgd import sgd_steps
 from or1lab.magic.trl_config import trl_config
-from or1lab.magic.update import MiniBatch, Row, accumulate, score
+from or1lab.magic.update import MiniBatch, Row, measure
 from or1lab.recipe import Recipe
 from or1lab.rewards import RewardFn
 from or1lab.rollout.base import Engine
@@ -76,6 +79,7 @@ class MagicTrainer(GRPOTrainer):
         self.guards = Guards(recipe.guard)
         self.pending: dict[str, Any] = {}
         self.sgd_records: list[dict[str, Any]] = []
+        self.batch: MiniBatch | None = None  # the one whose gradients are in place
         self.started = self.step_ended = time.perf_counter()
         self._writing: Path | None = None  # where a checkpoint is being written
         self.weights_changed = True  # whatever the engine holds, the first rollout is this model's
@@ -89,7 +93,9 @@ class MagicTrainer(GRPOTrainer):
         )
         if self.accelerator.num_processes > 1:
             raise Or1labError("several training processes are not supported yet; start one")
-        self.temperature_of_head = recipe.tau
+        for kept_model in (self.model, self.ref_model):
+            if kept_model is not None:
+                add_response_head(kept_model)
 
     # ------------------------------------------------------------------------------- the Hugging Face loop's hooks
 
@@ -104,7 +110,8 @@ class MagicTrainer(GRPOTrainer):
         stage_index, _ = self.curriculum.at(step)
         stage = self.curriculum.stages[stage_index]
         model.train()
-        self._set_temperature(stage.tau)
+        self.batch = None
+        policy = Policy(model, self.accelerator, reference=self.ref_model, tau=stage.tau)
         sync_seconds = self.sync_engine()
         after_sync = time.perf_counter()
         buffer = self._rollouts(stage, step)
@@ -113,9 +120,10 @@ class MagicTrainer(GRPOTrainer):
         advantages, kept = group_advantages(
             rewards, truncated=truncated, mask=stage.mask, std=stage.std, eps=stage.adv_eps
         )
-        e_k = self._measured_entropy(model, stage, buffer, kept)
+        groups = _rows(buffer, advantages)
+        e_k = self._measured_entropy(policy, stage, buffer, groups, kept)
         alpha = self.controller.alpha(e_k) if math.isfinite(e_k) else 0.0
-        loss, mismatch = self._update(model, stage, step, buffer, advantages, kept, alpha)
+        loss, mismatch = self._update(policy, stage, step, groups, kept, alpha)
         after_update = time.perf_counter()
         self.pending = {
             "step": step,
@@ -139,20 +147,12 @@ class MagicTrainer(GRPOTrainer):
         return torch.tensor(loss, device=self.args.device)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Write the records of the step that the loop has just finished (its last gradient norm is known only now)."""
+        """Write the records of the step that the loop has just finished."""
         if not self.pending:  # the loop's closing summary: nothing of ours
             return
         record, self.pending = self.pending, {}
         sgd, self.sgd_records = self.sgd_records, []
         now = time.perf_counter()
-        if sgd:
-            sgd[-1]["grad/norm"] = float(logs.get("grad_norm", math.nan))
-        norms = [entry["grad/norm"] for entry in sgd]
-        if not all(map(math.isfinite, [*norms, float(logs["loss"])])):
-            raise Or1labError(
-                f"step {record['step']}: loss {logs['loss']} or gradient norm {norms} is not finite; look at "
-                "that step's rollouts, or train again with a lower lr into another --out"
-            )
         record |= diagnostics.sgd_metrics(sgd)
         used = record["time/rollout"] + record["time/update"] + record["time/sync"]
         record |= {
@@ -234,93 +234,60 @@ class MagicTrainer(GRPOTrainer):
         return buffer
 
     def _update(
-        self, model: Any, stage: Recipe, step: int, buffer: Buffer, advantages: Tensor, kept: Tensor, alpha: float
+        self, policy: Policy, stage: Recipe, step: int, groups: list[list[Row | None]], kept: Tensor, alpha: float
     ) -> tuple[float, dict[str, float]]:
         """The N_SGD mini-batches of one training step; all optimizer steps but the last. Nothing happens, to weights
         or optimizer state, when every group was rejected."""
-        used = (torch.ones_like(kept) if stage.reject == "off" else kept).nonzero().flatten().tolist()
-        positions = mini_batches(
-            [n < len(used) for n in range(stage.D_R)], D_R=stage.D_R, D_T=stage.D_T, N_reuse=stage.N_reuse,
-            partial=stage.partial, generator=torch.Generator().manual_seed(hash_seed(self.recipe.seed, step)),
+        losses: list[float] = []
+        mismatch: dict[str, float] = {}
+        batches = sgd_steps(
+            groups, kept.tolist(), policy, stage, alpha=alpha, optimizer_step=self._optimizer_step,
+            generator=torch.Generator().manual_seed(hash_seed(self.recipe.seed, step)),
         )  # fmt: skip
-        batches = [[used[n] for n in batch] for batch in positions]
-        present = ~buffer.rewards.isnan()
-        batches = [batch for batch in batches if present[batch].any()]  # without rejection one may hold no verdict
-        old: dict[tuple[int, int], Tensor] = {}
-
-        def rows_of(prompts: list[int], on_policy: bool) -> tuple[list[tuple[int, int]], list[Row]]:
-            keys = [(i, j) for i in prompts for j in range(stage.gs) if present[i, j]]
-            return keys, [
-                Row(
-                    buffer.prompts[i],
-                    buffer.samples[i][j].token_ids,
-                    advantages[i, j].item(),
-                    None if on_policy else old[i, j],
-                )
-                for i, j in keys
-            ]
-
-        forward = self._forward(model)
-        if stage.old_logp == "sampler":
-            old |= {(i, j): torch.tensor(s.logprobs) for i, g in enumerate(buffer.samples) for j, s in enumerate(g)}
-        elif len(batches) > 1:
-            later = sorted({i for batch in batches[1:] for i in batch} - set(batches[0]))
-            keys, rows = rows_of(later, on_policy=True)
-            logp, _ = score(rows, forward, stage.micro_tokens, self.args.device)
-            old |= dict(zip(keys, logp, strict=True))
-        batch_tokens = float(buffer.lengths.sum()) / max(1, stage.D_R // stage.D_T)
-        loss, mismatch = 0.0, {}
-        for n, prompts in enumerate(batches):
-            keys, rows = rows_of(prompts, on_policy=n == 0)
-            result = accumulate(
-                rows,
-                forward,
-                self.accelerator.backward,
-                stage,
-                alpha=alpha,
-                device=self.args.device,
-                reference=self._forward(self.ref_model) if self.ref_model is not None else None,
-                batch_tokens=batch_tokens,
-            )
+        for n, self.batch in enumerate(batches):
             if n == 0:  # the weights are still those the engine sampled from
-                mismatch = self._check_sync(result, [buffer.samples[i][j].logprobs for i, j in keys])
-                if stage.old_logp == "trainer":
-                    old |= dict(zip(keys, result.logp, strict=True))
-            loss += result.output.loss.item()
-            self._sgd_record(step, n, result)
-            if n < len(batches) - 1:
-                norm = self.accelerator.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
-                self.sgd_records[-1]["grad/norm"] = float(norm)
-                cast(Optimizer, self.optimizer).step()
-                model.zero_grad()
-        return loss / max(1, len(batches)), mismatch
+                mismatch = self._check_sync(self.batch)
+            self._sgd_record(step, n, self.batch)
+            losses.append(self.sgd_records[-1]["loss"])
+            if not math.isfinite(losses[-1]):
+                self._stop_at_batch(f"the loss is {losses[-1]}")
+        return sum(losses) / max(1, len(losses)), mismatch
 
-    def _measured_entropy(self, model: Any, stage: Recipe, buffer: Buffer, kept: Tensor) -> float:
+    def _optimizer_step(self) -> None:
+        self._clip_grad_norm(self.model_wrapped)
+        cast(Optimizer, self.optimizer).step()
+        self.model_wrapped.zero_grad()
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Of the loop's own optimizer step too: no step is taken on a gradient that is not finite."""
+        norm = super()._clip_grad_norm(model)
+        if self.batch is not None:  # None: every group was rejected, there is no gradient
+            self.sgd_records[-1]["grad/norm"] = float(norm)
+            if not math.isfinite(norm):
+                self._stop_at_batch(f"the norm of the gradient is {float(norm)}")
+        return norm
+
+    def _stop_at_batch(self, what: str) -> None:
+        """Keep the mini-batch that cannot be stepped on, and end the run."""
+        record, rows = self.sgd_records[-1], cast(MiniBatch, self.batch).rows
+        plain = [vars(row) | {"old_logp": None if row.old_logp is None else row.old_logp.tolist()} for row in rows]
+        kept = self.run.write_failure(record["step"], pd.DataFrame(plain))
+        raise Or1labError(
+            f"step {record['step']}, SGD step {record['sgd_step']}: {what}; the weights are those before it. Its "
+            f"{len(rows)} responses are in {kept}: look at them, or train again with a lower lr into another --out"
+        )
+
+    def _measured_entropy(
+        self, policy: Policy, stage: Recipe, buffer: Buffer, groups: list[list[Row | None]], kept: Tensor
+    ) -> float:
         """e_k, nats per token: minus the mean log-prob of the sampled tokens, of all groups ("sampler") or the kept
         ones ("kept", released code), or the mean full-vocabulary entropy at all of them ("exact", one more forward
         pass)."""
         if stage.entropy_source != "exact":
             return buffer.entropy(kept if stage.entropy_source == "kept" else None)
-        pairs = zip(buffer.prompts, buffer.samples, strict=True)
-        rows = [Row(prompt, sample.token_ids, 0.0, None) for prompt, group in pairs for sample in group]
-        _, entropies = score(rows, self._forward(model), stage.micro_tokens, self.args.device)
+        rows = [row for group in groups for row in group if row is not None]
+        _, entropies = measure(rows, policy, stage.micro_tokens)
         return torch.cat(entropies).double().mean().item()
-
-    def _forward(self, model: Any) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        def forward(ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-            with self.accelerator.autocast():
-                out = model(input_ids=ids, labels=labels, fused_lm_head=True)
-            return out.log_probs.float(), out.entropy.float() if out.entropy is not None else out.log_probs.detach()
-
-        return forward
-
-    def _set_temperature(self, tau: float) -> None:
-        """The fused head divides logits by a fixed temperature; a stage with another one gets a new head."""
-        if tau != self.temperature_of_head:
-            for model, outputs in ((self.model, ("log_probs", "entropy")), (self.ref_model, ("log_probs",))):
-                if model is not None:
-                    add_fused_lm_head(self.accelerator.unwrap_model(model), temperature=tau, outputs=outputs)
-            self.temperature_of_head = tau
 
     def _sgd_record(self, step: int, n: int, result: MiniBatch) -> None:
         out = result.output
@@ -348,10 +315,10 @@ class MagicTrainer(GRPOTrainer):
             self.weights_changed = False
         return time.perf_counter() - begin
 
-    def _check_sync(self, result: MiniBatch, sampled: list[list[float]]) -> dict[str, float]:
+    def _check_sync(self, batch: MiniBatch) -> dict[str, float]:
         """Distance of the trainer's log-probs from the sampler's on the same tokens. A stale engine shows here."""
-        ours = torch.cat([values.cpu().double() for values in result.logp])
-        theirs = torch.cat([torch.tensor(values, dtype=torch.float64) for values in sampled])
+        ours = torch.cat(batch.logp).cpu().double()
+        theirs = torch.tensor([value for row in batch.rows for value in row.sampler_logp], dtype=torch.float64)
         return diagnostics.check_mismatch(ours, theirs, self.recipe.dtype, self.engine.name)
 
     def evaluate_now(self, problems: int, k: int, *, final: bool = False) -> dict[str, Any]:
@@ -388,6 +355,19 @@ class MagicTrainer(GRPOTrainer):
         if self.recipe.save_rollouts == "sampled":  # two groups a step: enough to read, little to store
             frame = frame[frame["problem_id"].isin([problem.id for problem in buffer.problems[:2]])]
         self.run.write_rollouts(step, frame)
+
+
+def _rows(buffer: Buffer, advantages: Tensor) -> list[list[Row | None]]:
+    """The buffer's responses as the update takes them; None where the reward function failed."""
+    return [
+        [
+            None if math.isnan(reward) else Row(prompt, sample.token_ids, advantage, sample.logprobs)
+            for sample, advantage, reward in zip(*members, strict=True)
+        ]
+        for prompt, *members in zip(
+            buffer.prompts, buffer.samples, advantages.tolist(), buffer.rewards.tolist(), strict=True
+        )
+    ]
 
 
 def _no_reward(**_: Any) -> list[float | None]:

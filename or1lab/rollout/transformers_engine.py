@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from trl.trainer.utils import selective_log_softmax
 
-from or1lab.magic.update import Row, score
+from or1lab.magic.batching import micro_batches
+from or1lab.magic.head import add_response_head
+from or1lab.magic.update import Row, pack
 from or1lab.rollout.base import Request, Sample
 
 SCORED_TOKENS = 4096  # padded tokens whose log-probs are computed at a time
@@ -28,6 +29,7 @@ class TransformersEngine:
 
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
         self.model.generation_config = GenerationConfig()  # the folder's own may bend the distribution we score
+        add_response_head(self.model)
         if torch.cuda.is_available():
             self.model.to("cuda")
         self.eos_ids, self.pad_id, self.max_num_seqs = list(eos_ids), pad_id, max_num_seqs
@@ -62,18 +64,21 @@ class TransformersEngine:
             )
         responses = [self._cut(tokens) for tokens in out[:, width:].tolist()]
 
-        def forward(ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            logits = self.model(ids).logits[:, :-1].float() / tau
-            logp = selective_log_softmax(logits, ids[:, 1:])
-            return logp, logp
-
         # A pass of its own: keeping every step's scores while sampling costs gigabytes at a real vocabulary.
-        pairs = [Row(prompt, tokens, 0.0, None) for (prompt, _), tokens in zip(rows, responses, strict=True)]
-        logprobs, _ = score(pairs, forward, SCORED_TOKENS, device)
+        pairs = [Row(prompt, tokens) for (prompt, _), tokens in zip(rows, responses, strict=True)]
+        logprobs = self._logprobs(pairs, tau)
         return [
-            Sample(tokens, values.tolist(), truncated=tokens[-1] not in self.eos_ids)
+            Sample(tokens, values, truncated=not tokens or tokens[-1] not in self.eos_ids)
             for tokens, values in zip(responses, logprobs, strict=True)
         ]
+
+    def _logprobs(self, rows: Sequence[Row], tau: float) -> list[list[float]]:
+        known: dict[int, list[float]] = {}
+        for picked in micro_batches(list(map(len, rows)), SCORED_TOKENS):
+            micro = pack([rows[i] for i in picked], self.model.device)
+            logp, _ = self.model(input_ids=micro.ids, labels=micro.labels, response_tau=tau)
+            known |= {i: values.tolist() for i, (values,) in zip(picked, micro.each(logp), strict=True)}
+        return [known[i] for i in range(len(rows))]
 
     def _cut(self, tokens: list[int]) -> list[int]:
         """A response up to its end token; without one it has reached the limit T."""

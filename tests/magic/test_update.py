@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from accelerate import Accelerator
 from transformers import Qwen2Config, Qwen2ForCausalLM
-from trl.trainer.utils import add_fused_lm_head
 
-from or1lab.magic.update import Row, accumulate, old_logp_tensor, pack, score
+from or1lab.magic.head import add_response_head
+from or1lab.magic.policy import Policy
+from or1lab.magic.update import Row, accumulate, measure, pack
 from or1lab.recipe import load_recipe
 
 CPU = torch.device("cpu")
@@ -22,14 +24,11 @@ def small_model() -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config).double()
 
 
-def forward_of(model, tau: float = 1.0):
-    add_fused_lm_head(model, temperature=tau, outputs=("log_probs", "entropy"))
-
-    def forward(ids, labels):
-        out = model(input_ids=ids, labels=labels, fused_lm_head=True)
-        return out.log_probs, out.entropy
-
-    return forward
+def policy_of(model, tau: float = 1.0, reference=None) -> Policy:
+    for each in (model, reference):
+        if each is not None:
+            add_response_head(each)
+    return Policy(model, Accelerator(cpu=True), reference=reference, tau=tau)
 
 
 def some_rows(off_policy: bool) -> list[Row]:
@@ -42,7 +41,7 @@ def some_rows(off_policy: bool) -> list[Row]:
     rows = []
     for n, (prompt, response) in enumerate(lengths):
         old = -3.4 + 0.5 * torch.randn(response, generator=generator, dtype=torch.float64) if off_policy else None
-        rows.append(Row(tokens(prompt), tokens(response), (-1.0) ** n * (0.5 + n / 4), old))
+        rows.append(Row(tokens(prompt), tokens(response), (-1.0) ** n * (0.5 + n / 4), old_logp=old))
     return rows
 
 
@@ -71,7 +70,7 @@ def test_gradients_are_those_of_eq_3_1(budget, off_policy, tau):
     plain, ours = small_model(), small_model()
     expected = reference_loss(plain, rows, recipe, 0.01, tau)
     expected.backward()
-    result = accumulate(rows, forward_of(ours, tau), lambda loss: loss.backward(), recipe, alpha=0.01, device=CPU)
+    result = accumulate(rows, policy_of(ours, tau), recipe, alpha=0.01)
     torch.testing.assert_close(result.output.loss.double(), expected.detach(), rtol=1e-5, atol=1e-6)
     for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)  # the fused head works in fp32
@@ -80,9 +79,9 @@ def test_gradients_are_those_of_eq_3_1(budget, off_policy, tau):
 def test_log_probs_and_entropies_of_rows_come_back_in_order():
     recipe = load_recipe("tiny", ["micro_tokens=24"])
     model, rows = small_model(), some_rows(False)
-    forward = forward_of(model)
-    result = accumulate(rows, forward, lambda loss: None, recipe, alpha=0.0, device=CPU)
-    logp, entropies = score(rows, forward, 50, CPU)
+    policy = policy_of(model)
+    result = accumulate(rows, policy, recipe, alpha=0.0, details=True)
+    logp, entropies = measure(rows, policy, 50)
     for row, a, b, h in zip(rows, result.logp, logp, entropies, strict=True):
         ids = torch.tensor([row.prompt_ids + row.token_ids])
         every = model(ids).logits.log_softmax(-1)[0, :-1]
@@ -93,29 +92,32 @@ def test_log_probs_and_entropies_of_rows_come_back_in_order():
         torch.testing.assert_close(b, a)
 
 
-def test_pack_aligns_labels_mask_and_old_log_probs():
-    rows = [Row([7, 8], [9, 10, 11], 1.0, torch.tensor([-1.0, -2.0, -3.0])), Row([5], [6], 1.0, torch.tensor([-4.0]))]
-    ids, labels, mask = pack(rows, CPU)
-    assert ids.tolist() == [[7, 8, 9, 10, 11], [5, 6, 0, 0, 0]]
-    assert labels.tolist() == [[-100, -100, 9, 10, 11], [-100, 6, -100, -100, -100]]
-    assert mask.int().tolist() == [[0, 1, 1, 1], [1, 0, 0, 0]]
-    old = old_logp_tensor(rows, mask)
-    assert old[mask].tolist() == [-1.0, -2.0, -3.0, -4.0]
+def test_pack_aligns_labels_mask_and_values():
+    micro = pack([Row([7, 8], [9, 10, 11]), Row([5], [6])], CPU)
+    assert micro.ids.tolist() == [[7, 8, 9, 10, 11], [5, 6, 0, 0, 0]]
+    assert micro.labels.tolist() == [[-100, -100, 9, 10, 11], [-100, 6, -100, -100, -100]]
+    assert micro.mask.int().tolist() == [[0, 1, 1, 1], [1, 0, 0, 0]]
+    values = micro.at_response([torch.tensor([-1.0, -2.0, -3.0]), torch.tensor([-4.0])])
+    assert values.tolist() == [[0, -1, -2, -3], [-4, 0, 0, 0]]
+    assert [[v.tolist() for v in row] for row in micro.each(values)] == [[[-1, -2, -3]], [[-4]]]
 
 
 def test_kl_to_a_reference_pulls_towards_it():
     recipe = load_recipe("tiny", ["beta=0.5"])
-    rows = [Row(r.prompt_ids, r.token_ids, 0.0, None) for r in some_rows(False)]
+    rows = [Row(r.prompt_ids, r.token_ids) for r in some_rows(False)]
     model = small_model()
     torch.manual_seed(5)
     other = small_model()
     with torch.no_grad():
         for p in other.parameters():
             p.add_(0.1 * torch.randn_like(p))
-    forward, reference = forward_of(model), forward_of(other)
-    before = accumulate(rows, forward, lambda x: x.backward(), recipe, alpha=0.0, device=CPU, reference=reference)
+    policy = policy_of(model, reference=other)
+    before = accumulate(rows, policy, recipe, alpha=0.0)
     with torch.no_grad():
         for p in model.parameters():
             p.sub_(0.05 * p.grad)
-    after = accumulate(rows, forward, lambda x: None, recipe, alpha=0.0, device=CPU, reference=reference)
+    after = accumulate(rows, policy, recipe, alpha=0.0)
     assert 0 < after.output.kl < before.output.kl
+    recipe = load_recipe("tiny", ["beta=0"])  # a stage without the term: no pass of the reference, nothing logged
+    policy.reference = None
+    assert accumulate(rows, policy, recipe, alpha=0.0).output.kl == 0

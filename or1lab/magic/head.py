@@ -1,0 +1,52 @@
+"""Log-probs and entropies of responses without full logits: TRL's chunked kernel, asked for less.
+
+TRL's own fused head scores every position on a CPU, prompts and padding included, in a buffer 32,768 wide whatever
+the vocabulary. Here only the positions of response tokens are projected, and the temperature is an argument.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import MethodType
+from typing import Any
+
+from torch import Tensor
+from trl.kernels import ChunkedLogProbFunction
+
+TILE = 32_768  # columns of the vocabulary projected at a time, for 4,096 tokens at a time
+
+
+def add_response_head(model: Any) -> None:
+    """Let `model(input_ids=..., labels=..., response_tau=tau)` return (log-probs, entropies), each (B, L-1).
+
+    Position t speaks of token t+1; both are 0 where its label is -100. Without `response_tau` the model does as before.
+    A model that does more after its backbone than project and soft-cap is not known here; the first comparison with
+    the sampler's log-probs then stops the run.
+    """
+    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+
+    def response_logp(head: Any, hidden: Tensor, targets: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+        tile = min(TILE, len(head.weight))
+        logp, entropy, *_ = ChunkedLogProbFunction.apply(
+            hidden, head.weight, head.bias, targets, tau, tile, softcap, 1.0, ("entropy",)
+        )
+        return logp, entropy
+
+    def forward(self: Any, *args: Any, response_tau: float | None = None, **kwargs: Any) -> Any:
+        if response_tau is None:
+            return plain(*args, **kwargs)
+        labels: Tensor = kwargs.pop("labels")[:, 1:]
+        hidden: Tensor = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state[:, :-1]
+        response = labels != -100
+        # Through the head's own forward, where sharding gathers its weight and reduces its gradient.
+        values = self.get_output_embeddings()(hidden[response], response_targets=labels[response], tau=response_tau)
+        # masked_scatter keeps a batch without a response token connected to the weights: its gradient is 0, not None.
+        return tuple(v.new_zeros(response.shape).masked_scatter(response, v) for v in values)
+
+    def head_forward(self: Any, hidden: Tensor, response_targets: Tensor | None = None, tau: float = 1.0) -> Any:
+        return plain_head(hidden) if response_targets is None else response_logp(self, hidden, response_targets, tau)
+
+    head = model.get_output_embeddings()
+    plain, plain_head = model.forward, head.forward
+    model.forward = MethodType(functools.wraps(plain)(forward), model)
+    head.forward = MethodType(head_forward, head)
