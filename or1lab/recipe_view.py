@@ -80,13 +80,19 @@ def rows(name: str, overrides: list[str]) -> tuple[Recipe, list[dict[str, Any]]]
 
 
 def arithmetic(recipe: Recipe) -> list[str]:
-    """N_SGD of each stage in words (paper eq. 4.1)."""
+    """Length and N_SGD of each stage in words (paper eq. 4.1)."""
     lines = []
     for i in range(len(recipe.stages)):
         s = recipe.stage(i)
         policy = "on-policy" if s.N_SGD == 1 else "off-policy"
+        steps, rule = f"{s.total_steps} steps", s.stages[0].until_converged
+        if rule:
+            steps = (
+                f"until the last {rule.window} evaluations (one every {s.eval.every} steps) show no rise of accuracy, "
+                f"at least {rule.min_steps} and at most {steps}"
+            )
         lines.append(
-            f"stage {i}: {s.total_steps} steps, T = {s.T}; {s.D_R} prompts x {s.gs} = {s.D_R * s.gs} responses a step; "
+            f"stage {i}: {steps}, T = {s.T}; {s.D_R} prompts x {s.gs} = {s.D_R * s.gs} responses a step; "
             f"N_SGD = ({s.D_R} / {s.D_T}) x {s.N_reuse} = {s.N_SGD} ({policy})"
         )
     return lines

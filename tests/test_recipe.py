@@ -52,6 +52,11 @@ def test_n_sgd_of_the_papers_quadruples(n_sgd, D_R, D_T, N_reuse):
         ("stages=[{steps: 1, T: 64}, {steps: 1, T: 32}]", "contexts only grow"),
         ("stages=[]", "at least one stage"),
         ("lr=quick", "lr: "),
+        ("stages.0.until_converged.windw=4", "did you mean 'window'"),
+        ("stages.0.until_convergd={}", "did you mean 'until_converged'"),
+        ("stages.0.until_converged.window=2", "greater than or equal to 3"),
+        ("stages.0.until_converged.min_steps=0", "greater than or equal to 1"),
+        ("stage_start=warm", "'carried' or 'fresh'"),
         ("stages.7.steps=3", "no element '7'"),
         ("lr.x=3", "single value"),
         ("lr", "not of the form key=value"),
@@ -94,6 +99,28 @@ def test_stage_overrides_and_largest_context():
     assert (recipe.stage(0).T, recipe.stage(0).gs, recipe.stage(0).D_T) == (64, 4, 16)
     assert (recipe.stage(1).T, recipe.stage(1).gs, recipe.stage(1).N_SGD) == (128, 8, 4)
     assert (recipe.total_steps, recipe.max_T) == (5, 128)
+
+
+def test_a_stage_until_convergence_needs_evaluations():
+    rule = "stages.0.until_converged={min_steps: 30}"
+    with pytest.raises(UsageError, match="stage 0: until_converged decides by evaluations .* eval.every = 0"):
+        load_recipe("tiny", [rule, "eval.every=0"])
+    recipe = load_recipe("tiny", [rule, "stages.0.T=128"])
+    (stage,) = recipe.stage(0).stages
+    assert (stage.steps, stage.until_converged.window, stage.until_converged.min_steps) == (120, 5, 30)
+    assert recipe_hash(recipe) != recipe_hash(load_recipe("tiny", ["stages.0.T=128"]))
+
+
+def test_show_tells_how_a_stage_ends():
+    recipe, table = rows("tiny", ["stages.0.until_converged.window=7"])
+    by = {row["key"]: row for row in table}
+    assert by["stages.0.until_converged.window"]["value"] == 7
+    assert by["stages.0.until_converged.window"]["set_by"] == "command line"
+    assert by["stages.0.until_converged.min_steps"]["source"] == "ours" and by["stage_start"]["value"] == "carried"
+    (line,) = arithmetic(recipe)
+    assert "last 7 evaluations (one every 10 steps) show no rise of accuracy, at least 1 and at most 120 steps" in line
+    assert not [row for row in rows("tiny", [])[1] if "until_converged" in row["key"]]
+    assert "stage 0: 120 steps, T" in arithmetic(load_recipe("tiny"))[0]
 
 
 def test_hash_ignores_what_changes_no_number_and_sees_what_does():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,15 @@ from or1lab.errors import Or1labError
 
 # Largest trainer-against-sampler distance that is still numerical noise: fp32 by the largest token, bf16 by the mean.
 FP32_MAX, BF16_MEAN = 1e-3, 0.05
+
+# Edges of the advantage histogram: doublings from 0.1 on both sides. Binary rewards have A = sqrt((1 - p) / p) for a
+# right and -sqrt(p / (1 - p)) for a wrong response of a group with the share p right, up to the factor
+# sqrt((M - 1) / M), so a bin is a range of p: its odds change by a factor of 4. In groups below 100 only masked and
+# missing members (A = 0) fall into the middle bin.
+ADVANTAGE_EDGES = tuple(sign * 0.1 * 2**n for sign, powers in ((-1, range(6, -1, -1)), (1, range(7))) for n in powers)
+
+POSITIONS = 10  # equal parts of the response limit
+TOP = 5  # one token in five: the 20% with the highest entropy
 
 
 def response_metrics(rewards: Tensor, truncated: Tensor, lengths: Tensor) -> dict[str, float]:
@@ -26,6 +36,53 @@ def response_metrics(rewards: Tensor, truncated: Tensor, lengths: Tensor) -> dic
         "length/p95": float(lengths.double().quantile(0.95)),
         "length/truncated_frac": _mean(truncated),
         "tokens/generated": int(lengths.sum()),
+    }
+
+
+def decomposition_metrics(rewards: Tensor, truncated: Tensor) -> dict[str, float]:
+    """The factors of J = E_x[p_nontrunc(x) * rbar_nontrunc(x)] (paper section 3.2.3) over N problems x, shares.
+
+    Of (N, M) responses, p(x) is the share of problem x's that ended by themselves (of those with a verdict), and r(x)
+    the mean reward of these. Logged are p = mean p(x), r = mean r(x) over problems that have an r(x), and
+    rest = mean p(x) r(x) - p r, which is how far the two go together. Where truncated responses have reward 0 and no
+    verdict is missing, mean reward = p r + rest. NaN: no response ended by itself.
+    """
+    present = ~rewards.isnan()
+    ended = present & ~truncated
+    members, own = present.sum(dim=1).double(), ended.sum(dim=1).double()
+    right = rewards.where(ended, 0).double().sum(dim=1)
+    judged, some = members > 0, own > 0
+    p, r = _mean((own / members)[judged]), _mean((right / own)[some])
+    return {
+        "reward/p_nontruncated": p,
+        "reward/nontruncated_by_problem": r,
+        "reward/decomposition_rest": _mean((right / members)[judged]) - p * r,
+    }
+
+
+def advantage_histogram(advantages: Tensor, kept: Tensor) -> dict[str, list[int]]:
+    """Responses of the kept groups by advantage: counts of the 15 bins that ADVANTAGE_EDGES cut, both ends open, lower
+    edge included; (N, M) advantages, (N,) kept."""
+    edges = torch.tensor(ADVANTAGE_EDGES, dtype=torch.float64)
+    bins = torch.bucketize(advantages[kept].flatten().double().cpu(), edges, right=True)
+    return {"advantage/histogram": bins.bincount(minlength=len(edges) + 1).tolist()}
+
+
+def entropy_profile(entropies: Sequence[Tensor], T: int) -> dict[str, Any]:
+    """Where the entropy sits, from the per-token entropies (|y|,) of single responses under the limit T, nats.
+
+    Its mean in each tenth of the limit (NaN where no response reaches), the mean of the 20% of tokens with the highest
+    entropy, and their share of the entropy of all tokens. NaN everywhere without any token.
+    """
+    values = torch.cat([torch.zeros(0), *(response.double().cpu() for response in entropies)])
+    place = torch.cat([torch.arange(0), *(torch.arange(len(response)) for response in entropies)])
+    tenth = place * POSITIONS // T
+    sums, counts = tenth.bincount(values, POSITIONS), tenth.bincount(minlength=POSITIONS)
+    top = values.topk(-(-len(values) // TOP)).values
+    return {
+        "entropy/by_position": (sums / counts).tolist(),
+        "entropy/top20": _mean(top),
+        "entropy/top20_share": (top.sum() / values.sum()).item(),
     }
 
 
