@@ -28,6 +28,7 @@ class StoredRollouts(GRPOTrainer):
     """GRPOTrainer that generates nothing: every rollout is `batch`."""
 
     batch: Batch
+    folder: TemporaryDirectory  # lives as long as the trainer
     generation_seconds = 0.0  # spent in the override so far, not part of the update phase
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Tensor]:
@@ -99,8 +100,7 @@ def stock_trainer(
         train_dataset=Dataset.from_dict({"prompt": [""] * (len(batch.responses) // M)}),
         processing_class=tokenizer,
     )
-    trainer.batch = batch
-    trainer.folder = folder  # lives as long as the trainer
+    trainer.batch, trainer.folder = batch, folder
     return trainer
 
 
@@ -111,6 +111,8 @@ class Stock:
         self.trainer = stock_trainer(model, tokenizer, batch, micro_batch, lr=lr)
         loader = self.trainer.get_train_dataloader()
         self.model, _ = self.trainer._prepare_for_training(self.trainer.args.max_steps, loader, None)
+        self.optimizer: Any = self.trainer.optimizer
+        self.scheduler: Any = self.trainer.lr_scheduler
         self.trainer.current_gradient_accumulation_steps = self.trainer.args.gradient_accumulation_steps
         self.model.zero_grad()
 
@@ -123,8 +125,8 @@ class Stock:
             accelerator.gradient_state._set_sync_gradients(left == 0)
             trainer.training_step(self.model, {}, None)  # TRL fetches the micro-batch itself
         trainer._clip_grad_norm(self.model)
-        trainer.optimizer.step()
-        trainer.lr_scheduler.step()
+        self.optimizer.step()
+        self.scheduler.step()
         self.model.zero_grad()
         seconds = time.perf_counter() - begin
         trainer.state.global_step += 1
@@ -132,5 +134,5 @@ class Stock:
         return seconds - (trainer.generation_seconds - generation)
 
 
-def _no_reward(**_: Any) -> list[float]:
+def _no_reward(**_: Any) -> list[float | None]:
     raise AssertionError("the rollouts are stored with their rewards")
