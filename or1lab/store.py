@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from or1lab.environment import environment
 from or1lab.errors import Or1labError, UsageError
+from or1lab.kill_points import kill_point
 from or1lab.recipe import Recipe, recipe_hash
 
 MANIFEST = "manifest.json"
@@ -105,7 +106,7 @@ class Run:
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         text = json.dumps(manifest, indent=2, default=_plain)
-        write_atomic(self.folder / MANIFEST, (text + "\n").encode())
+        write_atomic(self.folder / MANIFEST, (text + "\n").encode(), "manifest")
 
     @property
     def status(self) -> str:
@@ -123,12 +124,16 @@ class Run:
 
     def log(self, kind: str, **values: Any) -> None:
         """Append one record (kind step, sgd or eval) in a single write; numpy and torch scalars are welcome."""
-        line = json.dumps({"kind": kind, **values}, default=_plain) + "\n"
+        line = (json.dumps({"kind": kind, **values}, default=_plain) + "\n").encode()
+        kill_point("metrics/before")
         with full_disk_explained(self.folder):
             if self._descriptor is None:
                 _cut_half_line(self.folder / METRICS)
                 self._descriptor = os.open(self.folder / METRICS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            _write_all(self._descriptor, line.encode())
+            descriptor = self._descriptor
+            kill_point("metrics/half", lambda: os.write(descriptor, line[: len(line) // 2]))
+            _write_all(descriptor, line)
+        kill_point("metrics/after")
 
     def write_rollouts(self, step: int, frame: pd.DataFrame) -> None:
         """Store the responses of a training step: one row a response."""
@@ -139,23 +144,38 @@ class Run:
         final = "final" in frame and bool(frame["final"].all())
         self._write_frame("evals", step, frame, "-final" if final else "")
 
+    def write_failure(self, step: int, frame: pd.DataFrame) -> Path:
+        """Keep the mini-batch on which a training step failed; where it is."""
+        self._write_frame("failures", step, frame)
+        return self.folder / "failures"
+
+    def write_filtered(self, dropped: dict[int, list[str]]) -> None:
+        """Keep which problems the online filter has dropped at the start of each stage."""
+        write_atomic(self.folder / "online_filter.json", json.dumps(dropped, indent=1).encode(), "filter")
+
     def _write_frame(self, kind: str, step: int, frame: pd.DataFrame, suffix: str = "") -> None:
         with full_disk_explained(self.folder):
             (self.folder / kind).mkdir(exist_ok=True)
         # Serialised in memory first, so that a full disk is met in one place only.
         content = frame.assign(step=step).to_parquet(index=False)
-        write_atomic(self.folder / kind / f"step-{step:06d}{suffix}.parquet", content)
+        write_atomic(self.folder / kind / f"step-{step:06d}{suffix}.parquet", content, kind)
 
     def truncate_after(self, step: int) -> None:
-        """Forget everything beyond training step `step`, and any final evaluation: what a resumed run does again."""
+        """Forget everything beyond training step `step`, and any final evaluation: what a resumed run does again.
+
+        Also what a killed process had written aside: only whoever holds the lock may call this."""
         self.close()
         kept = [record for record in self.records() if record["step"] <= step and not record.get("final")]
         lines = "".join(json.dumps(record) + "\n" for record in kept)
-        write_atomic(self.folder / METRICS, lines.encode())
+        write_atomic(self.folder / METRICS, lines.encode(), "truncate")
         for kind in ("rollouts", "evals"):
             for path in self._frames(kind):
                 if _step_of(path) > step or path.stem.endswith("-final"):
                     path.unlink()
+        for left in (f".{MANIFEST}.*", f".{METRICS}.*", "rollouts/.*", "evals/.*"):
+            for path in self.folder.glob(left):
+                path.unlink()
+        kill_point("truncate/after")
 
     def close(self) -> None:
         """Give the descriptor of metrics.jsonl back; the next `log` opens it again."""
@@ -260,23 +280,27 @@ def now() -> str:
 # ------------------------------------------------------------------------------------------------ files and locks
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write beside the file, sync, then rename: readers see the old content or the new, never half.
+def write_atomic(path: Path, content: bytes, what: str) -> None:
+    """Write beside the file, sync, then rename: readers see the old content or the new, never half. `what` names the
+    file's kill points.
 
     Raises:
         Or1labError: no room on the disk.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
+    kill_point(f"{what}/before")
     with full_disk_explained(path.parent):
         try:
             with aside.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            kill_point(f"{what}/aside")
             aside.replace(path)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
+    kill_point(f"{what}/renamed")
 
 
 @contextmanager

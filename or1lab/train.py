@@ -13,6 +13,7 @@ from or1lab import process, sources
 from or1lab.curriculum import Curriculum
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
+from or1lab.kill_points import kill_point
 from or1lab.recipe import Recipe, recipe_hash
 from or1lab.rewards import get_reward
 from or1lab.store import MANIFEST, Run, now
@@ -37,7 +38,8 @@ def run(
     """Train a recipe into the run folder `out`.
 
     Args:
-        resume: go on from the newest whole checkpoint of a run in `out` (from the start if there is none yet).
+        resume: go on from the newest whole checkpoint of a run in `out` (from the start if there is none). One that is
+            damaged is named in a warning and skipped.
         on_record: called with each metric record as it is written ({"kind": "step" | "eval", "step": ..., ...}).
         labels: experiment and arm, kept in the manifest.
         progress: show a progress line.
@@ -79,7 +81,9 @@ def run(
             if bar is not None:
                 bar.close()
             tracker.close()
+        kill_point("finished/before")
         store.update_manifest(status="finished", finished=now(), seconds=_seconds(store, begin))
+        kill_point("finished/after")
     return store
 
 
@@ -184,19 +188,22 @@ def _build(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from or1lab.magic.checkpoints import checkpoints
+    from or1lab.magic.checkpoints import load_state, newest_whole, prune, step_of
     from or1lab.magic.trainer import MagicTrainer
 
     engine = engine or open_engine(recipe, material.folder)
     # Master weights in fp32, as in the released code; `dtype` is that of the computation and of the engine.
     model = AutoModelForCausalLM.from_pretrained(material.folder, dtype=torch.float32)
-    whole = checkpoints(store.folder / "checkpoints")
-    checkpoint = whole[-1] if whole else None
+    checkpoint = newest_whole(store.folder / "checkpoints")
     for name, value in material.hashes.items():
         if checkpoint and store.manifest[name] != value:
             raise Or1labError(f"{store.folder} was begun with another {name.removesuffix('_hash')}; use another --out")
-    store.truncate_after(int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1)
+    step = step_of(checkpoint) if checkpoint else -1
+    store.truncate_after(step)
+    prune(store.folder / "checkpoints", step, recipe.checkpoint.keep)  # a process may have died before it did
     store.update_manifest(backend=engine.name, **material.hashes)
+    if checkpoint:  # before the trainer is made: a stage that converged has brought the last step nearer
+        material.curriculum.load_state_dict(load_state(checkpoint)["curriculum"])
     trainer = MagicTrainer(
         recipe,
         model=model,
@@ -213,10 +220,9 @@ def _build(
 
 
 def _seconds_before(store: Run) -> float:
-    """Seconds of earlier sittings; one that was killed did not write its own down."""
-    manifest, last = store.manifest, store.records()[-1:]
-    killed = float(last[0].get("time/elapsed", 0.0)) if last and manifest["status"] == "running" else 0.0
-    return float(manifest.get("seconds") or 0.0) + killed
+    """Seconds of earlier sittings. One that was killed did not write its own down, but its records tell them."""
+    elapsed = (record.get("time/elapsed", 0.0) for record in store.records())
+    return max([float(store.manifest["seconds"] or 0.0), *elapsed])
 
 
 def _seconds(store: Run, begin: float) -> float:

@@ -137,7 +137,11 @@ def test_truncate_after_forgets_only_what_is_beyond(run):
         run.log("step", **{"step": step, "ratio/max": math.inf})
         run.write_rollouts(step, pd.DataFrame({"x": [step]}))
         run.write_evals(step, pd.DataFrame({"x": [step]}))
+    stale = [run.folder / name for name in (".metrics.jsonl.7", ".manifest.json.7", "rollouts/.step-000003.parquet.7")]
+    for path in stale:  # as a killed process leaves them
+        path.write_bytes(b"half")
     run.truncate_after(2)
+    assert not any(path.exists() for path in stale)
     assert [record["step"] for record in run.records()] == [1, 1, 2, 2]
     assert run.records()[1]["ratio/max"] == math.inf
     assert run.rollout_steps == [1, 2] and list(run.evals["step"]) == [1, 2]
@@ -236,14 +240,14 @@ def test_a_file_system_that_is_really_full(tmp_path):
 
 def test_atomic_write_leaves_the_old_content_when_it_fails(tmp_path, monkeypatch):
     path = tmp_path / "f"
-    store.write_atomic(path, b"old")
+    store.write_atomic(path, b"old", "manifest")
 
     def broken(_descriptor):
         raise OSError(errno.EIO, "broken")
 
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError, match="broken"):
-        store.write_atomic(path, b"new")
+        store.write_atomic(path, b"new", "manifest")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["f"]
 
 

@@ -249,7 +249,7 @@ def test_a_checkpoint_of_another_base_policy_is_not_continued(engine, tmp_run, m
 def test_the_time_of_a_killed_sitting_counts(engine, tmp_run):
     recipe = load_recipe(SMALL, ["stages.0.steps=2", "eval.every=0"])
     run = train.run(recipe, tmp_run, engine=engine, progress=False)
-    run.log("step", step=3, **{"time/elapsed": 1000.0})
+    run.log("step", step=3, **{"time/elapsed": 1501.0})
     run.update_manifest(status="running", seconds=500.0)  # as a SIGKILL in a second sitting leaves it
     assert train.run(recipe, tmp_run, resume=True, engine=engine, progress=False).manifest["seconds"] > 1500
 

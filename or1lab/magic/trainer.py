@@ -13,7 +13,6 @@ The loop's own optimizer step is the last of the N_SGD; the others are taken her
 from __future__ import annotations
 
 import math
-import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -33,9 +32,10 @@ from or1lab.curriculum import Curriculum
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError
 from or1lab.evaluate import evaluate_policy
+from or1lab.kill_points import kill_point
 from or1lab.magic import diagnostics
 from or1lab.magic.advantages import group_advantages
-from or1lab.magic.checkpoints import checkpoints, load_state, save_state, written_aside
+from or1lab.magic.checkpoints import load_state, prune, save_state, written_aside
 from or1lab.magic.entropy import EntropyController
 from or1lab.magic.guards import Guards
 from or1lab.magic.head import add_response_head
@@ -73,20 +73,19 @@ class MagicTrainer(GRPOTrainer):
     ) -> None:
         self.recipe, self.engine, self.curriculum, self.reward = recipe, engine, curriculum, reward
         self.test_problems, self.run, self.on_record = test_problems, run, on_record
-        self.controller = EntropyController(
-            recipe.entropy, recipe.tgt_ent, recipe.delta, recipe.c_min, recipe.c_max, alpha=recipe.alpha
-        )
+        self.controller = self._new_controller()
         self.guards = Guards(recipe.guard)
         self.pending: dict[str, Any] = {}
         self.sgd_records: list[dict[str, Any]] = []
         self.batch: MiniBatch | None = None  # the one whose gradients are in place
-        self.started = self.step_ended = time.perf_counter()
+        self.step_ended = time.perf_counter()
+        self.started = self.step_ended - float(run.manifest["seconds"] or 0.0)  # earlier sittings count
         self._writing: Path | None = None  # where a checkpoint is being written
         self.weights_changed = True  # whatever the engine holds, the first rollout is this model's
         super().__init__(
             model=model,
             reward_funcs=_no_reward,
-            args=trl_config(recipe, run.folder / "checkpoints", resuming),
+            args=trl_config(recipe, run.folder / "checkpoints", steps=curriculum.last_step, resuming=resuming),
             train_dataset=Dataset.from_dict({"prompt": [""]}),
             eval_dataset=Dataset.from_dict({"prompt": [""]}),
             processing_class=tokenizer,
@@ -101,14 +100,16 @@ class MagicTrainer(GRPOTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Step numbers: the prompts of step k are a function of k alone."""
-        steps = list(range(1, self.recipe.total_steps + 1))
+        steps = list(range(1, self.curriculum.last_step + 1))
         return DataLoader(steps, batch_size=1, collate_fn=lambda batch: {"step": batch[0]})  # type: ignore[arg-type]
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One training step k of the paper, up to its last optimizer step (which the loop takes)."""
         step = int(inputs["step"])
-        stage_index, _ = self.curriculum.at(step)
+        stage_index, within = self.curriculum.at(step)
         stage = self.curriculum.stages[stage_index]
+        if stage_index and within == 0:
+            self._begin_stage()
         model.train()
         self.batch = None
         policy = Policy(model, self.accelerator, reference=self.ref_model, tau=stage.tau)
@@ -120,17 +121,19 @@ class MagicTrainer(GRPOTrainer):
         advantages, kept = group_advantages(
             rewards, truncated=truncated, mask=stage.mask, std=stage.std, eps=stage.adv_eps
         )
-        groups = _rows(buffer, advantages)
+        groups = buffer.rows(advantages)
         e_k = self._measured_entropy(policy, stage, buffer, groups, kept)
         alpha = self.controller.alpha(e_k) if math.isfinite(e_k) else 0.0
-        loss, mismatch = self._update(policy, stage, step, groups, kept, alpha)
+        loss, first = self._update(policy, stage, step, groups, kept, alpha)
         after_update = time.perf_counter()
         self.pending = {
             "step": step,
             "stage": stage_index,
             **diagnostics.response_metrics(rewards, truncated, buffer.lengths),
             **diagnostics.group_metrics(rewards, kept),
-            **mismatch,
+            **diagnostics.decomposition_metrics(rewards, truncated),
+            **diagnostics.advantage_histogram(advantages, kept),
+            **first,
             "entropy/rollout": buffer.entropy(),
             "entropy/e_k": e_k,
             "entropy/c": self.controller.c,
@@ -176,9 +179,27 @@ class MagicTrainer(GRPOTrainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The loop's evaluation: sample held-out problems. It asks twice at the last step, where ours is the final
         evaluation anyway."""
-        if self.state.global_step < self.recipe.total_steps:
+        if self.state.global_step < self.curriculum.last_step:
             self.evaluate_now(self.recipe.eval.problems, self.recipe.eval.k)
+            self.state.max_steps = self.curriculum.last_step  # nearer, where the last stage has converged
+            if self.state.global_step == self.curriculum.last_step:
+                self.control.should_training_stop = True
+                self.control.should_save = self.recipe.checkpoint.every > 0  # as the loop does at its planned end
         return {}
+
+    def _begin_stage(self) -> None:
+        """What carries over from stage to stage is what nobody touches; here is the rest."""
+        if self.curriculum.rule != "off":
+            self.run.write_filtered(self.curriculum.filtered())
+        if self.recipe.stage_start == "fresh":
+            cast(Optimizer, self.optimizer).state.clear()
+            self.controller = self._new_controller()
+
+    def _new_controller(self) -> EntropyController:
+        recipe = self.recipe
+        return EntropyController(
+            recipe.entropy, recipe.tgt_ent, recipe.delta, recipe.c_min, recipe.c_max, alpha=recipe.alpha
+        )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Not TRL's: it adds a model card."""
@@ -190,8 +211,11 @@ class MagicTrainer(GRPOTrainer):
                 save_state(self._writing / final.name, **self._own_state())
             finally:
                 self._writing = None
-        for old in checkpoints(folder)[: -self.recipe.checkpoint.keep]:
-            shutil.rmtree(old)
+        prune(folder, self.state.global_step, self.recipe.checkpoint.keep)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        kill_point("model/saved")
 
     def save_final(self) -> None:
         """Write the trained model where AutoModel and vLLM load it: checkpoints/final."""
@@ -202,13 +226,18 @@ class MagicTrainer(GRPOTrainer):
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._writing) if self._writing else super()._get_output_dir(trial)
 
+    def create_optimizer(self, model: Any = None) -> Optimizer:
+        optimizer = super().create_optimizer(model)
+        optimizer.register_step_pre_hook(lambda *_: kill_point("optimizer/before"))  # our steps and the loop's
+        optimizer.register_step_post_hook(lambda *_: kill_point("optimizer/after"))
+        return optimizer
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             state = load_state(checkpoint)
             self.controller.load_state_dict(state["controller"])
             self.guards.load_state_dict(state["guards"])
-            self.curriculum.load_state_dict(state["curriculum"])
 
     def _own_state(self) -> dict[str, Any]:
         parts: dict[str, Any] = {"controller": self.controller, "guards": self.guards, "curriculum": self.curriculum}
@@ -235,23 +264,23 @@ class MagicTrainer(GRPOTrainer):
 
     def _update(
         self, policy: Policy, stage: Recipe, step: int, groups: list[list[Row | None]], kept: Tensor, alpha: float
-    ) -> tuple[float, dict[str, float]]:
+    ) -> tuple[float, dict[str, Any]]:
         """The N_SGD mini-batches of one training step; all optimizer steps but the last. Nothing happens, to weights
-        or optimizer state, when every group was rejected."""
+        or optimizer state, when every group was rejected. Mean loss, and what the first mini-batch shows."""
         losses: list[float] = []
-        mismatch: dict[str, float] = {}
+        first = diagnostics.entropy_profile([], stage.T)
         batches = sgd_steps(
             groups, kept.tolist(), policy, stage, alpha=alpha, optimizer_step=self._optimizer_step,
             generator=torch.Generator().manual_seed(hash_seed(self.recipe.seed, step)),
         )  # fmt: skip
         for n, self.batch in enumerate(batches):
             if n == 0:  # the weights are still those the engine sampled from
-                mismatch = self._check_sync(self.batch)
-            self._sgd_record(step, n, self.batch)
+                first = self._check_sync(self.batch) | diagnostics.entropy_profile(self.batch.entropy, stage.T)
+            self.sgd_records.append({"step": step, "sgd_step": n, **diagnostics.loss_metrics(self.batch.output)})
             losses.append(self.sgd_records[-1]["loss"])
             if not math.isfinite(losses[-1]):
                 self._stop_at_batch(f"the loss is {losses[-1]}")
-        return sum(losses) / max(1, len(losses)), mismatch
+        return sum(losses) / max(1, len(losses)), first
 
     def _optimizer_step(self) -> None:
         self._clip_grad_norm(self.model_wrapped)
@@ -289,30 +318,16 @@ class MagicTrainer(GRPOTrainer):
         _, entropies = measure(rows, policy, stage.micro_tokens)
         return torch.cat(entropies).double().mean().item()
 
-    def _sgd_record(self, step: int, n: int, result: MiniBatch) -> None:
-        out = result.output
-        self.sgd_records.append(
-            {
-                "step": step,
-                "sgd_step": n,
-                "tokens/kept": int(out.tokens),
-                "entropy/bonus": float(out.entropy),
-                "clip/low_frac": float(out.clip_low_frac),
-                "clip/high_frac": float(out.clip_high_frac),
-                "ratio/max": float(out.ratio_max),
-                "kl/reference": float(out.kl),
-                "loss": float(out.loss),
-            }
-        )
-
     # ------------------------------------------------------------------------------------------- engine and records
 
     def sync_engine(self) -> float:
         """Hand the weights to the engine if they have changed since it last got them; seconds."""
         begin = time.perf_counter()
         if self.weights_changed:
+            kill_point("sync/before")
             self.engine.sync(named_weights(self.accelerator.unwrap_model(self.model), self.accelerator))
             self.weights_changed = False
+            kill_point("sync/after")
         return time.perf_counter() - begin
 
     def _check_sync(self, batch: MiniBatch) -> dict[str, float]:
@@ -337,6 +352,8 @@ class MagicTrainer(GRPOTrainer):
             seed=self.recipe.seed,
             step="final" if final else step,
         )
+        if not final:
+            values |= self.curriculum.evaluated(step, values["eval/accuracy"])
         self.run.write_evals(step, frame.assign(final=final))
         now = time.perf_counter()
         record = {"step": step, "final": final, **values, "time/eval": now - begin, "time/elapsed": now - self.started}
@@ -355,19 +372,6 @@ class MagicTrainer(GRPOTrainer):
         if self.recipe.save_rollouts == "sampled":  # two groups a step: enough to read, little to store
             frame = frame[frame["problem_id"].isin([problem.id for problem in buffer.problems[:2]])]
         self.run.write_rollouts(step, frame)
-
-
-def _rows(buffer: Buffer, advantages: Tensor) -> list[list[Row | None]]:
-    """The buffer's responses as the update takes them; None where the reward function failed."""
-    return [
-        [
-            None if math.isnan(reward) else Row(prompt, sample.token_ids, advantage, sample.logprobs)
-            for sample, advantage, reward in zip(*members, strict=True)
-        ]
-        for prompt, *members in zip(
-            buffer.prompts, buffer.samples, advantages.tolist(), buffer.rewards.tolist(), strict=True
-        )
-    ]
 
 
 def _no_reward(**_: Any) -> list[float | None]:

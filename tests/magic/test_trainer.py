@@ -24,9 +24,11 @@ SOURCES = {
     "_iter_named_params": "baab615d5c7b",
     "_load_optimizer_and_scheduler": "5c1772becdfd",
     "_save_checkpoint": "ec91bde12364",
+    "create_optimizer": "daff86cde6cc",
     "evaluate": "47001f3acc99",
     "get_train_dataloader": "2bffe5a57c53",
     "log": "1e7772819cc8",
+    "save_model": "ca8d2be9f60f",
     "training_step": "9e18632f7dd8",
 }
 
@@ -50,7 +52,7 @@ def test_methods_overridden_in_trl_have_not_changed():
 @pytest.mark.parametrize("steps", [3, 7])
 def test_one_hugging_face_step_is_one_training_step(steps, tmp_path):
     recipe = load_recipe("tiny", [f"stages.0.steps={steps}", "D_T=2", "lr=3e-4", "clip_high=0.28"])
-    config = trl_config(recipe, tmp_path, resuming=False)
+    config = trl_config(recipe, tmp_path, steps=steps, resuming=False)
     assert config.max_steps == steps
     assert config.gradient_accumulation_steps == config.steps_per_generation == config.num_iterations == 1
     assert not config.use_vllm and config.learning_rate == 3e-4 and config.beta == 0
