@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from or1lab.errors import Or1labError
+from or1lab.magic.loss import LossOutput
 
 # Largest trainer-against-sampler distance that is still numerical noise: fp32 by the largest token, bf16 by the mean.
 FP32_MAX, BF16_MEAN = 1e-3, 0.05
@@ -95,6 +96,19 @@ def group_metrics(rewards: Tensor, kept: Tensor) -> dict[str, float]:
         "groups/kept_frac": _mean(kept),
         "groups/all_right_frac": _mean(((rewards == 1) | ~present).all(dim=1) & some),
         "groups/all_wrong_frac": _mean(((rewards == 0) | ~present).all(dim=1) & some),
+    }
+
+
+def loss_metrics(output: LossOutput) -> dict[str, float]:
+    """What one mini-batch has come to."""
+    return {
+        "tokens/kept": int(output.tokens),
+        "entropy/bonus": float(output.entropy),
+        "clip/low_frac": float(output.clip_low_frac),
+        "clip/high_frac": float(output.clip_high_frac),
+        "ratio/max": float(output.ratio_max),
+        "kl/reference": float(output.kl),
+        "loss": float(output.loss),
     }
 
 

@@ -10,7 +10,7 @@ from trl import GRPOConfig
 from or1lab.recipe import Recipe
 
 
-def trl_config(recipe: Recipe, folder: Path, resuming: bool) -> GRPOConfig:
+def trl_config(recipe: Recipe, folder: Path, *, steps: int, resuming: bool) -> GRPOConfig:
     """Arguments of the Hugging Face loop, set so that one of its steps is one training step of the paper."""
     cadence = recipe.checkpoint.every
     stages = [recipe.stage(i) for i in range(len(recipe.stages))]
@@ -18,7 +18,7 @@ def trl_config(recipe: Recipe, folder: Path, resuming: bool) -> GRPOConfig:
     return GRPOConfig(
         output_dir=str(folder),
         seed=recipe.seed,
-        max_steps=recipe.total_steps,
+        max_steps=steps,
         # One HF step = one training step; TRL's own generation, accumulation and reuse are off.
         per_device_train_batch_size=gs,
         num_generations=gs,

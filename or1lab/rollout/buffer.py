@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from or1lab.data.problem import Problem
+from or1lab.magic.update import Row
 from or1lab.rewards import RewardFn, Verdict, is_error
 from or1lab.rollout.base import Engine, Request, Sample, decode_response, encode_prompt, sample_seed
 
@@ -60,6 +61,17 @@ class Buffer:
         chosen = range(len(self.samples)) if groups is None else groups.nonzero().flatten().tolist()
         logprobs = [torch.tensor(s.logprobs, dtype=torch.float64) for i in chosen for s in self.samples[i]]
         return -torch.cat(logprobs).mean().item() if logprobs else math.nan
+
+    def rows(self, advantages: Tensor) -> list[list[Row | None]]:
+        """The groups as the update takes them, with their advantages (N, M); None where a member is missing."""
+        values = zip(self.prompts, self.samples, self.rewards.tolist(), advantages.tolist(), strict=True)
+        return [
+            [
+                None if math.isnan(reward) else Row(prompt, sample.token_ids, advantage, sample.logprobs)
+                for sample, reward, advantage in zip(samples, rewards, members, strict=True)
+            ]
+            for prompt, samples, rewards, members in values
+        ]
 
     def frame(self, **columns: Tensor) -> pd.DataFrame:
         """One row per response, for the run folder; `columns` are further (N, M) tensors."""
