@@ -51,12 +51,11 @@ def trl_fused(model: Any, ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ours(model: Any, ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The forward of or1lab's update."""
-    from trl.trainer.utils import add_fused_lm_head
+    """The head of or1lab's update."""
+    from or1lab.magic.head import add_response_head
 
-    add_fused_lm_head(model, temperature=1.0, outputs=("log_probs", "entropy"))
-    out = model(input_ids=ids, labels=labels, fused_lm_head=True)
-    return out.log_probs, out.entropy
+    add_response_head(model)
+    return model(input_ids=ids, labels=labels, response_tau=1.0)
 
 
 FORWARDS: dict[str, Forward] = {"full logits": full_logits, "TRL fused": trl_fused, "ours": ours}

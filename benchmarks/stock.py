@@ -58,45 +58,50 @@ class StoredRollouts(GRPOTrainer):
         )
 
 
+def grpo_config(folder: str, responses: int, micro_batch: int, **changes: Any) -> GRPOConfig:
+    """On-policy GRPO with one optimizer step per `responses` rollouts, in micro-batches of `micro_batch`."""
+    accumulation, rest = divmod(responses, micro_batch)
+    if rest:
+        raise ValueError(f"{responses} responses do not divide into micro-batches of {micro_batch}")
+    settings: dict[str, Any] = {
+        "output_dir": folder,
+        "max_steps": 1_000_000,
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": accumulation,
+        "steps_per_generation": accumulation,
+        "num_generations": M,
+        "num_iterations": 1,
+        "loss_type": "dapo",
+        "beta": 0.0,
+        "epsilon_high": 0.28,
+        "temperature": 1.0,
+        "use_vllm": False,
+        "vllm_importance_sampling_correction": False,
+        "disable_dropout": True,
+        "optim": "adamw_torch",
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 1.0,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "use_cpu": True,
+        "dataloader_pin_memory": False,
+        "report_to": [],
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "disable_tqdm": True,
+    }
+    return GRPOConfig(**settings | changes)
+
+
 def stock_trainer(
     model: Any, tokenizer: Any, batch: Batch, micro_batch: int, *, steps: int = 1_000_000, lr: float = 1e-5
 ) -> StoredRollouts:
     """A trainer that takes one optimizer step per rollout batch, in micro-batches of `micro_batch` responses."""
-    accumulation, rest = divmod(len(batch.responses), micro_batch)
-    if rest:
-        raise ValueError(f"{len(batch.responses)} responses do not divide into micro-batches of {micro_batch}")
     folder = TemporaryDirectory()  # TRL wants one; nothing is written
     trainer = StoredRollouts(
         model=model,
         reward_funcs=_no_reward,
-        args=GRPOConfig(
-            output_dir=folder.name,
-            max_steps=steps,
-            per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=accumulation,
-            steps_per_generation=accumulation,
-            num_generations=M,
-            num_iterations=1,
-            loss_type="dapo",
-            beta=0.0,
-            epsilon_high=0.28,
-            temperature=1.0,
-            use_vllm=False,
-            vllm_importance_sampling_correction=False,
-            disable_dropout=True,
-            optim="adamw_torch",
-            learning_rate=lr,
-            lr_scheduler_type="constant",
-            max_grad_norm=1.0,
-            bf16=False,
-            gradient_checkpointing=False,
-            use_cpu=True,
-            dataloader_pin_memory=False,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-        ),
+        args=grpo_config(folder.name, len(batch.responses), micro_batch, max_steps=steps, learning_rate=lr),
         train_dataset=Dataset.from_dict({"prompt": [""] * (len(batch.responses) // M)}),
         processing_class=tokenizer,
     )

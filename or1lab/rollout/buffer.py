@@ -6,6 +6,7 @@ Shapes: N prompts, M responses per prompt.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from or1lab.data.problem import Problem
+from or1lab.errors import Or1labError
 from or1lab.magic.update import Row
 from or1lab.rewards import RewardFn, Verdict, is_error
 from or1lab.rollout.base import Engine, Request, Sample, decode_response, encode_prompt, sample_seed
@@ -117,13 +119,44 @@ def collect(
         first = sample_seed(seed, step, problem.id)
         requests.append(Request(ids, [first + j for j in range(group)]))
     samples = engine.generate(requests, tau=tau, T=T)
+    for problem, members in zip(problems, samples, strict=True):
+        for sample in members:
+            if len(sample.token_ids) != len(sample.logprobs):
+                raise Or1labError(
+                    f"the engine returned {len(sample.logprobs)} log-probs for the {len(sample.token_ids)} tokens of a "
+                    f"response to problem {problem.id}; nothing was trained on them"
+                )
     responses = [[decode_response(tokenizer, s.token_ids) for s in members] for members in samples]
-    flat = iter(
-        reward(
-            [problem for problem in problems for _ in range(group)],
-            [text for texts in responses for text in texts],
-            [s.truncated for members in samples for s in members],
-        )
+    asked = [problem for problem in problems for _ in range(group)]
+    texts = [text for members in responses for text in members]
+    verdicts = iter(judge(reward, asked, texts, [s.truncated for members in samples for s in members]))
+    return Buffer(
+        list(problems), prompts, samples, responses, [[next(verdicts) for _ in members] for members in samples]
     )
-    verdicts = [[next(flat) for _ in members] for members in samples]
-    return Buffer(list(problems), prompts, samples, responses, verdicts)
+
+
+def judge(
+    reward: RewardFn, problems: Sequence[Problem], texts: Sequence[str], truncated: Sequence[bool]
+) -> list[Verdict]:
+    """Verdicts on responses; one that the reward function raises at, or gives no finite reward, costs only itself.
+
+    Raises:
+        Or1labError: verdicts that cannot be told apart, being more or fewer than the responses.
+    """
+    try:
+        verdicts = reward(problems, texts, truncated)
+    except Exception:  # whatever it is, most responses are not to blame for it: each alone
+        verdicts = [_judge_one(reward, *one) for one in zip(problems, texts, truncated, strict=True)]
+    if len(verdicts) != len(texts):
+        raise Or1labError(f"the reward function returned {len(verdicts)} verdicts on {len(texts)} responses")
+    verdicts = [v if math.isfinite(v.correct) else Verdict(False, f"error: reward {v.correct}") for v in verdicts]
+    if failed := [verdict.reason for verdict in verdicts if is_error(verdict)]:
+        warnings.warn(f"{len(failed)} of {len(texts)} responses have no verdict ({failed[0]})", stacklevel=2)
+    return verdicts
+
+
+def _judge_one(reward: RewardFn, problem: Problem, text: str, truncated: bool) -> Verdict:
+    try:
+        return reward([problem], [text], [truncated])[0]
+    except Exception as error:
+        return Verdict(False, f"error: {type(error).__name__}: {error}")

@@ -4,31 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from accelerate import Accelerator
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from or1lab.magic.head import add_response_head
-from or1lab.magic.policy import Policy
 from or1lab.magic.update import Row, accumulate, measure, pack
 from or1lab.recipe import load_recipe
+from tests.magic.models import policy_of, small_model
 
 CPU = torch.device("cpu")
-
-
-def small_model() -> Qwen2ForCausalLM:
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=30, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, tie_word_embeddings=False,
-    )  # fmt: skip
-    return Qwen2ForCausalLM(config).double()
-
-
-def policy_of(model, tau: float = 1.0, reference=None) -> Policy:
-    for each in (model, reference):
-        if each is not None:
-            add_response_head(each)
-    return Policy(model, Accelerator(cpu=True), reference=reference, tau=tau)
 
 
 def some_rows(off_policy: bool) -> list[Row]:

@@ -1,0 +1,122 @@
+"""What a run meets that it should not: each costs what it must and no more, and is named."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from or1lab import train
+from or1lab.errors import Or1labError
+from or1lab.magic import update
+from or1lab.magic.policy import Policy
+from or1lab.magic.trainer import MagicTrainer
+from or1lab.recipe import load_recipe
+from or1lab.rewards import Verdict
+from or1lab.rollout.base import Sample
+from or1lab.rollout.buffer import judge
+from or1lab.store import Run
+
+SMALL = Path(__file__).parent / "small.yaml"
+SHORT = ["stages.0.steps=2", "eval.every=0", "D_T=2"]
+
+
+def one_in_four(i: int) -> bool:
+    return i % 4 == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*have no verdict")
+@pytest.mark.parametrize("how", ["raises", "infinite", "nan"])
+def test_a_reward_function_that_fails_on_a_sample_costs_that_sample(how, engine, tmp_run, monkeypatch):
+    judged = train.get_reward("tiny")
+    poisoned: set[str] = set()
+
+    def reward(problems, texts, truncated):
+        if len(texts) > 1:  # the whole batch: choose whom it fails at
+            poisoned.update(text for i, text in enumerate(texts) if one_in_four(i))
+        verdicts = judged(problems, texts, truncated)
+        if how == "raises" and poisoned & set(texts):
+            raise ZeroDivisionError("one of these")
+        bad = Verdict(math.inf if how == "infinite" else math.nan, "made up")
+        return [bad if text in poisoned else v for text, v in zip(texts, verdicts, strict=True)]
+
+    monkeypatch.setattr(train, "get_reward", lambda name: reward)
+    run = train.run(load_recipe(SMALL, SHORT), tmp_run, engine=engine, progress=False)
+    step, rows = run.metrics.query("kind == 'step'").iloc[0], run.rollouts(1)
+    reason = "ZeroDivisionError: one of these" if how == "raises" else f"reward {'inf' if how == 'infinite' else how}"
+    failed = rows["reason"] == f"error: {reason}"
+    assert 4 <= step["reward/errors"] == failed.sum() < len(rows)
+    assert step["reward/mean"] == rows.loc[~failed, "correct"].astype(float).mean()
+    assert step["tokens/kept"] == rows.loc[rows["kept"] & ~failed, "length"].sum()
+
+
+def test_the_failure_is_warned_of_and_counted():
+    def reward(problems, texts, truncated):
+        return [Verdict(1 / int(text) > 0.1, "a number") for text in texts]
+
+    with pytest.warns(UserWarning, match=r"1 of 3 responses have no verdict \(error: ZeroDivisionError"):
+        verdicts = judge(reward, [None] * 3, ["2", "0", "50"], [False] * 3)
+    assert [v.correct for v in verdicts] == [True, False, False]
+    assert [v.reason.split(":")[0] for v in verdicts] == ["a number", "error", "a number"]
+    with pytest.raises(Or1labError, match="2 verdicts on 3 responses"):
+        judge(lambda problems, texts, cut: [Verdict(True, "")] * 2, [None] * 3, ["a", "b", "c"], [False] * 3)
+
+
+def test_token_counts_that_differ_stop_the_run(engine, tmp_run, monkeypatch):
+    whole = engine.generate
+
+    def short(requests, **knobs):
+        groups = whole(requests, **knobs)
+        first = groups[0][0]
+        groups[0][0] = Sample(first.token_ids, first.logprobs[:-1], first.truncated)
+        return groups
+
+    monkeypatch.setattr(engine, "generate", short)
+    with pytest.raises(Or1labError, match=r"log-probs for the \d+ tokens of a response to problem"):
+        train.run(load_recipe(SMALL, SHORT), tmp_run, engine=engine, progress=False)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("n", [0, 1])
+def test_a_mini_batch_that_is_not_finite_is_kept_and_not_stepped_on(what, n, engine, tmp_run, monkeypatch):
+    """In the first mini-batch of a step, whose optimizer step is ours, and in the last, whose step is the loop's."""
+    trainers, weights = [], []
+    whole_update, whole_loss, whole_backward = MagicTrainer._update, update.micro_loss, Policy.backward
+
+    def watched_update(self, *arguments):
+        trainers[:] = [self]
+        return whole_update(self, *arguments)
+
+    def poisoned() -> bool:
+        """Within mini-batch n, whose record is not there yet; remembers the weights it finds."""
+        trainer = trainers[0]
+        if here := len(trainer.sgd_records) == n:
+            weights[:] = [p.detach().clone() for p in trainer.model.parameters()]
+        return here
+
+    def loss(micro, *rest):
+        output = whole_loss(micro, *rest)
+        return replace(output, loss=output.loss * math.nan) if what == "loss" and poisoned() else output
+
+    def backward(self, value):
+        whole_backward(self, value)
+        if what == "gradient" and poisoned():
+            next(self.model.parameters()).grad[0, 0] = math.inf
+
+    monkeypatch.setattr(MagicTrainer, "_update", watched_update)
+    monkeypatch.setattr(update, "micro_loss", loss)
+    monkeypatch.setattr(Policy, "backward", backward)
+    value = "nan" if what == "loss" else "inf"
+    with pytest.raises(Or1labError, match=rf"step 1, SGD step {n}: the .*{what}.* is {value}; .*responses are in"):
+        recipe = load_recipe(SMALL, ["stages.0.steps=1", "eval.every=0", "D_R=8", "D_T=4"])
+        train.run(recipe, tmp_run, engine=engine, progress=False)
+    run = Run.open(tmp_run)
+    assert run.status == "failed" and what in run.manifest["error"]
+    kept = pd.read_parquet(tmp_run / "failures" / "step-000001.parquet")
+    assert {"prompt_ids", "token_ids", "advantage", "sampler_logp", "old_logp"} <= set(kept)
+    assert 0 < len(kept) <= 16 and kept["old_logp"].isna().all() == (n == 0)
+    assert all(torch.equal(a, b) for a, b in zip(trainers[0].model.parameters(), weights, strict=True))
