@@ -18,6 +18,8 @@ POINTS = (
     "manifest/before", "manifest/aside", "manifest/renamed",  # aside: written, not yet under its name
     "rollouts/before", "rollouts/aside", "rollouts/renamed",
     "evals/before", "evals/aside", "evals/renamed",
+    "filter/before", "filter/aside", "filter/renamed",
+    "failures/before", "failures/aside", "failures/renamed",  # of a run that ends on a gradient that is not finite
     "truncate/before", "truncate/aside", "truncate/renamed", "truncate/after",  # records are cut, then files removed
     "checkpoint/before", "checkpoint/unsealed", "checkpoint/state", "checkpoint/aside", "checkpoint/gap",
     "checkpoint/renamed",  # unsealed: Hugging Face's files, state: ours too, aside: sealed, gap: an older one removed

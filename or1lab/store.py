@@ -172,7 +172,7 @@ class Run:
             for path in self._frames(kind):
                 if _step_of(path) > step or path.stem.endswith("-final"):
                     path.unlink()
-        for left in (f".{MANIFEST}.*", f".{METRICS}.*", "rollouts/.*", "evals/.*"):
+        for left in (".*.json*.*", "*/.*.parquet.*"):
             for path in self.folder.glob(left):
                 path.unlink()
         kill_point("truncate/after")

@@ -30,23 +30,26 @@ ENV = os.environ | {"PYTHONPATH": str(ROOT)}
 
 # ------------------------------------------------------------------------------------- every kill point, transformers
 
-# Four steps of two mini-batches with a moving controller; checkpoints after steps 2 and 4.
+# Four steps of two mini-batches; checkpoints after steps 2 and 4. What a checkpoint holds beyond weights is in use: the
+# controller moves, a guard counts up to its alarm at step 3, and the filter at step 4 drops what step 2 has solved.
 TRAIN = [
     "train", str(SMALL), "rollout.backend=transformers", "D_T=2", "lr=1e-3", "entropy=paper", "tgt_ent=2.0",
-    "delta=0.01",
+    "delta=0.01", "guard={entropy_below: 5, steps: 3}", "stages=[{steps: 3}, {steps: 1}]", "online_filter=last",
 ]  # fmt: skip
+DIVERGES = [*TRAIN, "lr=1e30"]  # the second mini-batch has no finite gradient
 # The n-th time that a point is reached: mostly beyond the checkpoint of step 2, so that work is thrown away.
 LATE = {
-    "metrics": 10, "manifest": 4, "rollouts": 4, "evals": 3, "checkpoint": 2, "model": 2, "optimizer": 6, "sync": 4,
+    "metrics": 10, "manifest": 5, "rollouts": 4, "evals": 3, "checkpoint": 2, "model": 2, "optimizer": 6, "sync": 4,
 }  # fmt: skip
 FURTHER = [
-    "manifest/before:1", "manifest/aside:1", "manifest/renamed:1", "metrics/half:1", "evals/aside:2",
-    "checkpoint/unsealed:1", "checkpoint/gap:1", "checkpoint/renamed:1", "model/saved:3", "optimizer/after:5",
+    "manifest/before:1", "manifest/aside:1", "manifest/renamed:1", "manifest/aside:4", "metrics/half:1",
+    "evals/aside:2", "checkpoint/unsealed:1", "checkpoint/gap:1", "checkpoint/renamed:1", "model/saved:3",
+    "optimizer/after:5",
 ]  # fmt: skip
 CASES = [f"{point}:{LATE.get(point.partition('/')[0], 1)}" for point in POINTS] + FURTHER
 QUICK = ["metrics/half:10", "checkpoint/state:2", "optimizer/after:5", "truncate/renamed:1"]  # in the default tests
 # Files that hold times or paths.
-EXCEPT = {"manifest.json", "metrics.jsonl", "training_args.bin", "or1lab_seal.json", "train.ipynb"}
+EXCEPT = {"manifest.json", "metrics.jsonl", "training_args.bin", "or1lab_seal.json", "train.ipynb", "train.log"}
 
 
 class Forks:
@@ -77,6 +80,16 @@ def unbroken(forks, tmp_path_factory) -> Path:
     """The run that nothing happens to, by the installed command itself."""
     folder = tmp_path_factory.mktemp("unbroken") / "run"
     subprocess.run([sys.executable, "-m", "or1lab.cli", *TRAIN, "--out", str(folder)], check=True, env=ENV, cwd=ROOT)
+    alarms, dropped = Run.open(folder).manifest["alarms"], json.loads((folder / "online_filter.json").read_text())
+    assert len(alarms) == 1 and "at step 3" in alarms[0] and len(dropped["1"]) > 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def diverged(forks, tmp_path_factory) -> Path:
+    """A run that ends with an error of its own."""
+    folder = tmp_path_factory.mktemp("diverged") / "run"
+    assert forks(*DIVERGES, "--out", str(folder)) == 1 and (folder / "failures").is_dir()
     return folder
 
 
@@ -97,21 +110,25 @@ def files(folder: Path) -> dict[str, str]:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.faults) for c in CASES])
-def test_a_run_killed_anywhere_comes_out_like_an_unbroken_one(case, forks, unbroken, tmp_path):
+def test_a_run_killed_anywhere_comes_out_like_an_unbroken_one(case, forks, unbroken, request, tmp_path):
     folder, begin = tmp_path / "run", time.time()
-    command = [*TRAIN, "--resume", "--out", str(folder)]
     point = case.partition(":")[0]
+    fails = point.startswith("failures")
+    other = request.getfixturevalue("diverged") if fails else unbroken
+    command = [*(DIVERGES if fails else TRAIN), "--resume", "--out", str(folder)]
     first = "sync/after:4" if point.startswith("truncate") else case  # something must be there to be cut off
     assert forks(*command, kill_at=first) == EXIT_CODE, forks.log.read_text()
     # Some points lie behind what a second sitting still does; it then ends well.
     again = forks(*command, kill_at=point)
     assert again == EXIT_CODE or (again == 0 and not point.startswith("truncate")), forks.log.read_text()
-    assert forks(*command) == 0, forks.log.read_text()
-    assert steady(folder) == steady(unbroken)
-    assert files(folder) == files(unbroken)  # weights, optimizer, random streams, rollouts, evals; nothing left over
-    manifest = Run.open(folder).manifest
-    assert manifest["status"] == "finished" and manifest["error"] is None
-    assert 0 < manifest["seconds"] < time.time() - begin
+    assert forks(*command) == (1 if fails else 0), forks.log.read_text()
+    assert steady(folder) == steady(other)
+    assert files(folder) == files(other)  # weights, optimizer, random streams, rollouts, evals; nothing left over
+    ours, theirs = Run.open(folder).manifest, Run.open(other).manifest
+    assert 0 < ours["seconds"] < time.time() - begin
+    for name in ("created", "finished", "seconds", "code"):  # code: somebody may edit it meanwhile
+        ours[name] = theirs[name]
+    assert json.dumps(ours).replace(str(folder), str(other)) == json.dumps(theirs)
 
 
 # ------------------------------------------------------------------------------------------- random SIGKILLs, vLLM

@@ -137,7 +137,8 @@ def test_truncate_after_forgets_only_what_is_beyond(run):
         run.log("step", **{"step": step, "ratio/max": math.inf})
         run.write_rollouts(step, pd.DataFrame({"x": [step]}))
         run.write_evals(step, pd.DataFrame({"x": [step]}))
-    stale = [run.folder / name for name in (".metrics.jsonl.7", ".manifest.json.7", "rollouts/.step-000003.parquet.7")]
+    names = (".metrics.jsonl.7", ".manifest.json.7", ".online_filter.json.7", "evals/.step-000003.parquet.7")
+    stale = [run.folder / name for name in names]
     for path in stale:  # as a killed process leaves them
         path.write_bytes(b"half")
     run.truncate_after(2)
