@@ -11,7 +11,7 @@ INSTALLED := .venv/installed-$(DEVICE)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --quiet --quiet --progress-bar off
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup demo test test-slow lint lab locks clean
+.PHONY: help setup demo test test-slow bench lint lab locks clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12] [DEVICE=cpu|gpu] [TORCH_INDEX=URL]"
@@ -46,6 +46,9 @@ test: setup  ## the tests (about four minutes on two cores)
 
 test-slow: setup  ## what takes longer: slow tests, killed processes, notebooks in a browser
 	@$(BIN)/python -m pytest -m 'slow or faults or browser'
+
+bench: setup  ## ours against stock TRL, printed and kept in benchmarks/results (about half an hour, an idle machine)
+	@for name in update step memory; do $(BIN)/python -m benchmarks.$$name --save benchmarks/results/$$name.json; done
 
 lint: setup  ## ruff, mypy, notebooks stored without outputs
 	@$(BIN)/ruff check .

@@ -16,6 +16,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+
+from benchmarks.timing import add_output_options, deliver
 
 VOCABULARY, HIDDEN = 151_936, 64
 ROWS, LENGTH = 32, 129  # 32 x 128 scored tokens: position t speaks of token t + 1
@@ -90,19 +93,20 @@ def run(forward: Forward, ids: Tensor, weights: Tensor, model: Any) -> None:
     (weights[0, :, : logp.shape[1]] * logp + weights[1, :, : logp.shape[1]] * entropy).sum().backward()
 
 
-def measure(name: str, gradients: Path) -> int:
-    """Peak bytes of one way, in this process; its gradients go to a file."""
+def measure(name: str, gradients: Path) -> tuple[int, float]:
+    """Peak bytes and seconds of one way, in this process; its gradients go to a file."""
     model = small_model()
     ids = torch.randint(VOCABULARY, (ROWS, LENGTH))
     weights = torch.randn(2, ROWS, LENGTH - 1) / (ROWS * (LENGTH - 1))
     run(FORWARDS[name], ids[:1, :2], weights[:, :1], model)  # libraries' own buffers are no part of it
     model.zero_grad(set_to_none=True)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = resident("VmRSS")
+    before, begin = resident("VmRSS"), time.perf_counter()
     run(FORWARDS[name], ids, weights, model)
+    seconds = time.perf_counter() - begin
     peak = resident("VmHWM") - before
     torch.save({key: p.grad for key, p in model.named_parameters()}, gradients)
-    return peak
+    return peak, seconds
 
 
 def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
@@ -111,47 +115,49 @@ def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> floa
 
 
 def compare() -> dict[str, dict[str, float]]:
-    """By way: peak in MiB, that divided by the peak of full logits, gradient difference to full logits."""
-    peaks: dict[str, int] = {}
+    """By way: peak in MiB, that divided by the peak of full logits, seconds, gradient difference to full logits."""
+    found: dict[str, tuple[int, float]] = {}
     with TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{number}.pt" for number, name in enumerate(FORWARDS)}
         for name, file in files.items():
             command = [sys.executable, "-m", "benchmarks.memory", "--one", name, "--gradients", str(file)]
-            peaks[name] = int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+            found[name] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         gradients = {name: torch.load(file) for name, file in files.items()}
     return {
         name: {
             "peak_mib": peak / 2**20,
-            "of_full_logits": peak / peaks["full logits"],
+            "of_full_logits": peak / found["full logits"][0],
+            "seconds": seconds,
             "gradient_difference": largest_difference(gradients[name], gradients["full logits"]),
         }
-        for name, peak in peaks.items()
+        for name, (peak, seconds) in found.items()
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    add_output_options(parser)
     parser.add_argument("--one", choices=FORWARDS, help=argparse.SUPPRESS)  # the measuring process
     parser.add_argument("--gradients", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        print(measure(args.one, args.gradients))
+        print(json.dumps(measure(args.one, args.gradients)))
         return
     result = compare()
-    if args.json:
-        print(json.dumps(result, indent=2))
-        return
+    deliver("memory", result, args, lambda: show(result))
+
+
+def show(result: dict[str, dict[str, float]]) -> None:
     table = Table(
         title=f"Output layer, {ROWS * (LENGTH - 1):,} tokens x {VOCABULARY:,} words, float32; "
         f"one copy of the logits alone: {4 * ROWS * (LENGTH - 1) * VOCABULARY / 2**20:,.0f} MiB",
         title_justify="left",
     )
-    for column in ("", "peak, MiB", "of full logits", "gradient difference"):
+    for column in ("", "peak, MiB", "of full logits", "s", "gradient difference"):
         table.add_column(column, justify="right" if column else "left")
     for name, values in result.items():
-        peak, share, difference = values.values()
-        table.add_row(name, f"{peak:,.0f}", f"{share:.3f}", f"{difference:.1e}")
+        peak, share, seconds, difference = values.values()
+        table.add_row(name, f"{peak:,.0f}", f"{share:.3f}", f"{seconds:.1f}", f"{difference:.1e}")
     Console().print(table)
 
 

@@ -40,7 +40,7 @@ class Ours:
     def update(self) -> float:
         """One update, rejection, metrics and optimizer step included. Seconds."""
         begin = time.perf_counter()
-        advantages, kept = group_advantages(self.batch.rewards)
+        advantages, kept = group_advantages(self.batch.rewards, eps=self.recipe.adv_eps)
         members = iter(zip(self.batch.prompts, self.batch.responses, advantages.flatten().tolist(), strict=True))
         groups: list[list[Row | None]] = [[Row(*next(members)) for _ in range(M)] for _ in kept]
         shuffles = torch.Generator().manual_seed(0)

@@ -3,7 +3,8 @@
 The tiny model, 32 prompts x 8 responses, on-policy, one process. Stock TRL samples either through our engine, put in
 its place by TRL's own `rollout_func` (its vLLM weight transfer fails on a CPU), or with its transformers backend; the
 faster of the two counts. All run in alternation; the policies hardly move (lr 1e-5), so that all sample alike. Ours is
-MagicTrainer itself, records and rollout files included.
+MagicTrainer itself, records and rollout files included. The rollouts are the base policy's own, so is the share of
+rejected groups.
 
 Also printed: what share of our step is neither generation nor forward and backward.
 """
@@ -11,7 +12,6 @@ Also printed: what share of our step is neither generation nor forward and backw
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ from trl import GRPOTrainer
 
 from benchmarks.batch import load
 from benchmarks.stock import grpo_config
-from benchmarks.timing import alternate, print_ratios, ratio
+from benchmarks.timing import add_output_options, alternate, deliver, print_ratios, ratio
 from or1lab import process, train
 from or1lab.curriculum import Curriculum
 from or1lab.magic.policy import Policy
@@ -36,7 +36,7 @@ from or1lab.rollout.weights import named_weights
 from or1lab.sources import load_problems
 from or1lab.store import Run
 
-PROMPTS, M, MICRO_BATCHES = 32, 8, (8, 32)
+PROMPTS, M, MICRO_BATCHES = 32, 8, (8, 16, 32, 64)
 
 
 def recipe_for(threads: int) -> Recipe:
@@ -173,7 +173,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=7, help="(default: 7)")
     parser.add_argument("--threads", type=int, default=2, help="of both sides (default: 2)")
-    parser.add_argument("--json", action="store_true", help="print a dict instead of the table")
+    add_output_options(parser)
     options = parser.parse_args()
     process.set_up(options.threads)
     recipe = recipe_for(options.threads)
@@ -192,13 +192,14 @@ def main() -> None:
         "stock_ways": {way: median(taken) for way, taken in seconds.items()},
         "overhead": overhead(ours, engine, options.rounds),
     }
-    if options.json:
-        print(json.dumps({"tiny": result}, indent=2))
-        return
-    print_ratios("whole training step", {f"tiny; stock with {best}": result})
-    for way, taken in result["stock_ways"].items():
-        print(f"stock with {way}: {taken:.2f} s")
-    print(f"neither generation nor forward and backward: {result['overhead']:.1%} of our step")
+
+    def show() -> None:
+        print_ratios("whole training step", {f"tiny; stock with {best}": result})
+        for way, taken in result["stock_ways"].items():
+            print(f"stock with {way}: {taken:.2f} s")
+        print(f"neither generation nor forward and backward: {result['overhead']:.1%} of our step")
+
+    deliver("step", {"tiny": result}, options, show)
 
 
 if __name__ == "__main__":

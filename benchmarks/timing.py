@@ -6,9 +6,11 @@ round's own ratio, with the quartiles of the rounds as low and high.
 
 from __future__ import annotations
 
+import argparse
 import gc
-import time
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
@@ -16,20 +18,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-
-def timed(function: Callable[[], Any]) -> Callable[[], float]:
-    """The function as one that returns the seconds it took."""
-
-    def run() -> float:
-        begin = time.perf_counter()
-        function()
-        return time.perf_counter() - begin
-
-    return run
+from or1lab.environment import environment
 
 
 def alternate(functions: Mapping[str, Callable[[], float]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of each round by name. A function returns its own seconds (see `timed`).
+    """Seconds of each round by name. A function returns its own seconds.
 
     The order rotates from round to round, so that nothing always runs after the same other.
     """
@@ -57,6 +50,24 @@ def ratio(stock: Sequence[float], ours: Sequence[float]) -> dict[str, float]:
         "stock": median(stock),
         "ours": median(ours),
     }
+
+
+def deliver(name: str, results: Mapping[str, Any], options: argparse.Namespace, show: Callable[[], None]) -> None:
+    """Print the results as a table (`show`) or as JSON, and save them with where they come from, if that is wanted."""
+    if options.save:
+        machine = {key: value for key, value in environment().items() if key in ("packages", "hardware")}
+        origin = {"command": f"python -m benchmarks.{name}", **machine}
+        options.save.write_text(json.dumps({**origin, "results": results}, indent=2) + "\n", encoding="utf-8")
+    if options.json:
+        print(json.dumps(results, indent=2))
+    else:
+        show()
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """What every benchmark can do with its results."""
+    parser.add_argument("--json", action="store_true", help="print a dict instead of the table")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the dict and the machine's description there")
 
 
 def print_ratios(title: str, ratios: Mapping[str, Mapping[str, float]]) -> None:

@@ -36,7 +36,11 @@ FOREIGN_NAMES = {
     "target_entropy": "tgt_ent", "entropy_target": "tgt_ent", "entropy_delta": "delta", "max_ent_coef": "c_max",
     "max_grad_norm": "grad_clip", "num_train_steps": "stages.0.steps", "max_steps": "stages.0.steps",
     "model_name_or_path": "model", "torch_dtype": "dtype", "report_to": "wandb", "loss_type": "loss",
+    "vllm_importance_sampling_correction": "correction", "vllm_importance_sampling_cap": "correction_cap",
 }  # fmt: skip
+
+# What the released scripts set beside their controller (DELTA_ENT_COEF, MAX_ENT_COEF; e_k over kept groups).
+RELEASED_CONTROLLER = {"delta": 0.0001, "c_max": 0.005, "entropy_source": "kept"}
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -142,10 +146,10 @@ class Recipe(Strict):
     reject: Literal["drop", "refill", "off"] = knob("drop", "zero-advantage groups", "paper §3.1")
     loss: Literal["paper", "released", "grpo", "trl_dapo"] = knob("paper", "token weights of the loss", "paper eq. 3.1")
     partial: Literal["split", "chunk"] = knob("split", "how kept prompts are dealt to mini-batches", "ours")
-    old_logp: Literal["trainer", "sampler"] = knob("trainer", "where pi_k's log-probs come from", "released code")
-    correction: Literal["none", "truncated"] = knob(
-        "none", "importance weight of pi_k against the sampler: none, or truncated at correction_cap", "ours"
+    old_logp: Literal["trainer", "sampler"] = knob(
+        "trainer", "where pi_k's log-probs come from, but in the first mini-batch, whose ratio is 1", "released code"
     )
+    correction: Literal["none", "truncated"] = knob("none", "importance weight, pi_k against the sampler", "ours")
     correction_cap: float = knob(2.0, "ceiling of that weight", "ours", gt=0)
     entropy: Literal["none", "constant", "paper", "released", "trl"] = knob("paper", "controller", "paper eq. 3.2")
     entropy_source: Literal["sampler", "kept", "exact"] = knob("sampler", "how e_k is measured", "ours: free")
@@ -159,18 +163,29 @@ class Recipe(Strict):
     )
     stage_start: Literal["carried", "fresh"] = knob(
         "carried",
-        "optimizer state and entropy controller at the start of a later stage: carried on, or fresh",
-        "ours: the paper is silent; each stage of the released code is a new run, so fresh",
+        "optimizer state and entropy controller at the start of a later stage: carried on, or fresh (its problems are "
+        "shuffled anew either way)",
+        "ours (released code: a new run, so fresh)",
     )
     stages: tuple[Stage, ...] = Field(description="contexts in order; each may override D_R, D_T, gs, T, ...")
 
-    micro_tokens: Positive = knob(1024, "token budget of a micro-batch, padding included", "ours")
+    micro_tokens: Positive = knob(
+        1024, "token budget of a micro-batch; changes no result, but for loss: released, which weighs by it", "ours"
+    )
     rollout: Rollout = Rollout()
     eval: Eval = Eval()
     checkpoint: Checkpoint = Checkpoint()
     guard: Guard = Guard()
     save_rollouts: Literal["all", "sampled", "none"] = knob("sampled", "rollouts kept in the run folder", "ours")
     wandb: Literal["offline", "online", "off"] = knob("offline", "mirror to Weights & Biases", "ours")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _released_controller(cls, plain: Any) -> Any:
+        """`entropy: released` is the released controller: what its scripts set beside it follows, if not given."""
+        if isinstance(plain, dict) and plain.get("entropy") == "released":
+            return RELEASED_CONTROLLER | plain
+        return plain
 
     @field_validator("reject", "wandb", "online_filter", mode="before")
     @classmethod
@@ -221,10 +236,15 @@ class Recipe(Strict):
             if stage["T"] < limit:
                 raise ValueError(f"{where}: T = {stage['T']} is below the stage before ({limit}); contexts only grow")
             limit = stage["T"]
-            if self.stages[i].until_converged and not self.eval.every:
-                raise ValueError(
-                    f"{where}: until_converged decides by evaluations during training, but eval.every = 0 makes none"
-                )
+            if rule := self.stages[i].until_converged:
+                if not self.eval.every:
+                    raise ValueError(f"{where}: until_converged decides by evaluations: none with eval.every = 0")
+                needed, steps = max(rule.min_steps, rule.window * self.eval.every), self.stages[i].steps
+                if needed > steps:
+                    raise ValueError(
+                        f"{where}: until_converged decides after {needed} steps at the earliest (window x eval.every, "
+                        f"min_steps), but the stage ends after {steps}"
+                    )
         return self
 
     def _stage_values(self, i: int) -> dict[str, Any]:

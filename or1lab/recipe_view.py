@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from or1lab.recipe import Recipe, find_recipe, load_recipe, split_override
+from or1lab.recipe import RELEASED_CONTROLLER, Recipe, find_recipe, load_recipe, split_override
 
 
 def line_comments(text: str) -> dict[str, tuple[int, str]]:
@@ -74,7 +74,8 @@ def rows(name: str, overrides: list[str]) -> tuple[Recipe, list[dict[str, Any]]]
             number, comment = comments[key]
             set_by, why = f"{path.name}:{number}", comment or "this recipe"
         else:
-            set_by, why = "default", source
+            released = recipe.entropy == "released" and key in RELEASED_CONTROLLER
+            set_by, why = "default", "released code" if released else source
         table.append({"key": key, "value": value, "set_by": set_by, "source": why, "what": what})
     return recipe, table
 

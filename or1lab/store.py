@@ -1,8 +1,11 @@
 """The run folder: the one truth about a run. Figures, tables and trackers only ever read what is written here.
 
     manifest.json     what ran, on what, with which state (replaced as a whole)
-    metrics.jsonl     one JSON record a line, kind step | sgd | eval (only ever appended to)
+    metrics.jsonl     one JSON record a line, kind step | sgd | eval (appended to; a resume cuts what it does again)
     rollouts/ evals/  parquet, one file a step (written aside, then renamed)
+    failures/         likewise: a mini-batch that could not be stepped on
+    online_filter.json  problems dropped at the start of each stage
+    checkpoints/      see magic/checkpoints.py; final/ is the trained model
 
 A process may die anywhere: a half-written last line of metrics.jsonl is ignored by readers and cut off by the next
 writer, and every other file is either the old one or the new one. Non-finite numbers are written as NaN and Infinity,
@@ -146,19 +149,20 @@ class Run:
 
     def write_failure(self, step: int, frame: pd.DataFrame) -> Path:
         """Keep the mini-batch on which a training step failed; where it is."""
-        self._write_frame("failures", step, frame)
-        return self.folder / "failures"
+        return self._write_frame("failures", step, frame)
 
     def write_filtered(self, dropped: dict[int, list[str]]) -> None:
         """Keep which problems the online filter has dropped at the start of each stage."""
         write_atomic(self.folder / "online_filter.json", json.dumps(dropped, indent=1).encode(), "filter")
 
-    def _write_frame(self, kind: str, step: int, frame: pd.DataFrame, suffix: str = "") -> None:
+    def _write_frame(self, kind: str, step: int, frame: pd.DataFrame, suffix: str = "") -> Path:
+        path = self.folder / kind / f"step-{step:06d}{suffix}.parquet"
         with full_disk_explained(self.folder):
             (self.folder / kind).mkdir(exist_ok=True)
         # Serialised in memory first, so that a full disk is met in one place only.
         content = frame.assign(step=step).to_parquet(index=False)
-        write_atomic(self.folder / kind / f"step-{step:06d}{suffix}.parquet", content, kind)
+        write_atomic(path, content, kind)
+        return path
 
     def truncate_after(self, step: int) -> None:
         """Forget everything beyond training step `step`, and any final evaluation: what a resumed run does again.
@@ -168,7 +172,7 @@ class Run:
         kept = [record for record in self.records() if record["step"] <= step and not record.get("final")]
         lines = "".join(json.dumps(record) + "\n" for record in kept)
         write_atomic(self.folder / METRICS, lines.encode(), "truncate")
-        for kind in ("rollouts", "evals"):
+        for kind in ("rollouts", "evals", "failures"):
             for path in self._frames(kind):
                 if _step_of(path) > step or path.stem.endswith("-final"):
                     path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -201,7 +202,14 @@ def _build(
     step = step_of(checkpoint) if checkpoint else -1
     store.truncate_after(step)
     prune(store.folder / "checkpoints", step, recipe.checkpoint.keep)  # a process may have died before it did
-    store.update_manifest(backend=engine.name, **material.hashes)
+    hardware, threads = store.manifest["hardware"], torch.get_num_threads()
+    if checkpoint and hardware["threads"] != threads:
+        warnings.warn(
+            f"the run was begun with {hardware['threads']} threads and goes on with {threads}: its numbers may differ "
+            "in the last digits from those of an unbroken run (recipe: threads)",
+            stacklevel=2,
+        )
+    store.update_manifest(backend=engine.name, hardware=hardware | {"threads": threads}, **material.hashes)
     if checkpoint:  # before the trainer is made: a stage that converged has brought the last step nearer
         material.curriculum.load_state_dict(load_state(checkpoint)["curriculum"])
     trainer = MagicTrainer(

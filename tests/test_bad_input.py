@@ -66,6 +66,45 @@ def test_the_failure_is_warned_of_and_counted():
         judge(lambda problems, texts, cut: [Verdict(True, "")] * 2, [None] * 3, ["a", "b", "c"], [False] * 3)
 
 
+@pytest.mark.filterwarnings("ignore:.*have no verdict")
+@pytest.mark.parametrize("source", ["sampler", "kept", "exact"])
+def test_a_reward_function_that_always_fails_makes_empty_steps(source, engine, tmp_run, monkeypatch):
+    def reward(problems, texts, truncated):
+        raise RuntimeError("judge is away")
+
+    monkeypatch.setattr(train, "get_reward", lambda name: reward)
+    few = [*SHORT, f"entropy_source={source}", "save_rollouts=sampled"]
+    run = train.run(load_recipe(SMALL, few), tmp_run, engine=engine, progress=False)
+    steps = run.metrics.query("kind == 'step'")
+    assert list(steps["sgd/steps"]) == [0, 0] and list(steps["reward/errors"]) == [16, 16]
+    assert steps["entropy/e_k"].isna().all() == (source == "kept")
+    assert len(run.rollouts(1)) == 16  # all of them failed: all are kept to be looked at
+    assert set(run.rollouts(1)["reason"]) == {"error: RuntimeError: judge is away"}
+
+
+def test_empty_responses_are_trained_on_as_the_nothing_they_are(engine, tmp_run, monkeypatch):
+    """Some in a group, and whole groups of them."""
+    whole, verdict = engine.generate, [Verdict(True, "made up"), Verdict(False, "made up")]
+
+    def cut(requests, **knobs):
+        groups = whole(requests, **knobs)
+        empty = Sample([], [], truncated=False)
+        return [[empty if i < 2 or j == 0 else s for j, s in enumerate(g)] for i, g in enumerate(groups)]
+
+    monkeypatch.setattr(engine, "generate", cut)
+    monkeypatch.setattr(
+        train, "get_reward", lambda name: lambda problems, *_: [verdict[i % 2] for i in range(len(problems))]
+    )
+    run = train.run(
+        load_recipe(SMALL, ["stages.0.steps=2", "eval.every=0", "D_T=1"]), tmp_run, engine=engine, progress=False
+    )
+    steps = run.metrics.query("kind == 'step'")
+    assert run.status == "finished" and list(steps["sgd/steps"]) == [4, 4]
+    assert [run.rollouts(k)["length"].sum() for k in (1, 2)] == list(steps["tokens/kept"])
+    sgd = run.metrics.query("kind == 'sgd'")
+    assert (sgd["tokens/kept"] == 0).sum() == 4 and (sgd.loc[sgd["tokens/kept"] == 0, "grad/norm"] == 0).all()
+
+
 def test_token_counts_that_differ_stop_the_run(engine, tmp_run, monkeypatch):
     whole = engine.generate
 
@@ -120,3 +159,17 @@ def test_a_mini_batch_that_is_not_finite_is_kept_and_not_stepped_on(what, n, eng
     assert {"prompt_ids", "token_ids", "advantage", "sampler_logp", "old_logp"} <= set(kept)
     assert 0 < len(kept) <= 16 and kept["old_logp"].isna().all() == (n == 0)
     assert all(torch.equal(a, b) for a, b in zip(trainers[0].model.parameters(), weights, strict=True))
+
+
+def test_log_probs_that_are_not_numbers_are_kept_too(engine, tmp_run, monkeypatch):
+    """Not mistaken for an engine with other weights."""
+    whole = Policy.forward
+    monkeypatch.setattr(Policy, "forward", lambda self, *inputs: tuple(v * math.nan for v in whole(self, *inputs)))
+    with pytest.raises(
+        Or1labError, match=r"step 1, SGD step 0: the loss is nan; .*responses are in .*step-000001.parquet"
+    ):
+        train.run(load_recipe(SMALL, SHORT), tmp_run, engine=engine, progress=False)
+    assert (tmp_run / "failures" / "step-000001.parquet").is_file()
+    monkeypatch.setattr(Policy, "forward", whole)
+    run = train.run(load_recipe(SMALL, SHORT), tmp_run, resume=True, engine=engine, progress=False)
+    assert run.status == "finished" and not list((tmp_run / "failures").glob("step-*"))

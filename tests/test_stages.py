@@ -72,6 +72,8 @@ def test_a_stage_sets_its_own_batch_clip_temperature_and_kl(engine, tmp_run):
     assert steps["kl/rollout_trainer_max"].max() < 5e-5  # both at the stage's temperature
     assert (steps.loc[[3, 4], "entropy/rollout"] < steps.loc[1, "entropy/rollout"]).all()  # 0.7 is cooler than 1
     assert run.rollouts(1)["length"].max() <= 64
+    kept = [run.rollouts(k).query("kept")["problem_id"].nunique() for k in (3, 4)]
+    assert list(steps.loc[[3, 4], "sgd/steps"]) == [min(2, n) for n in kept] and max(kept) >= 2  # D_R / D_T
 
 
 def test_kl_switched_off_again_costs_no_reference_pass(engine, tmp_run, monkeypatch):
@@ -84,7 +86,7 @@ def test_kl_switched_off_again_costs_no_reference_pass(engine, tmp_run, monkeypa
     run = train.run(recipe, tmp_run, engine=engine, progress=False)
     steps = run.metrics.query("kind == 'step'")
     assert steps["sgd/steps"].iloc[1:].sum() > 0  # there was something to leave out
-    assert len(passes) <= 2 and list(steps["kl/reference"].iloc[1:].fillna(0)) == [0, 0]
+    assert 0 < len(passes) <= 2 and list(steps["kl/reference"].iloc[1:].fillna(0)) == [0, 0]
 
 
 def test_a_stage_ends_when_its_evaluations_stop_rising(engine, tmp_run, monkeypatch):

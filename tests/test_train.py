@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +32,8 @@ STEP = {
     "tokens/generated", "tokens/kept", "sgd/steps", "entropy/rollout", "entropy/e_k", "entropy/bonus", "entropy/c",
     "entropy/alpha", "ratio/max", "clip/low_frac", "clip/high_frac", "kl/rollout_trainer", "kl/rollout_trainer_max",
     "kl/reference", "grad/norm", "lr", "time/rollout", "time/update", "time/sync", "time/other", "time/elapsed",
-    "tokens_per_s", "memory/peak_gib",
+    "tokens_per_s", "memory/peak_gib", "loss", "reward/p_nontruncated", "reward/nontruncated_by_problem",
+    "reward/decomposition_rest", "advantage/histogram", "entropy/by_position", "entropy/top20", "entropy/top20_share",
 }  # fmt: skip
 EVAL = {
     "kind", "step", "eval/accuracy", "eval/nontruncated", "eval/length", "eval/truncated_frac", "eval/entropy",
@@ -70,16 +72,62 @@ def finished(engine, tmp_path_factory) -> Run:
 def test_every_metric_of_the_design_is_there(finished):
     metrics = finished.metrics
     steps, evals = (metrics[metrics["kind"] == kind].dropna(axis=1, how="all") for kind in ("step", "eval"))
-    assert set(steps) >= STEP and list(steps["step"]) == [1, 2, 3, 4]
-    assert set(evals) >= EVAL and list(evals["step"]) == [0, 2, 4]
+    assert set(steps) == STEP and list(steps["step"]) == [1, 2, 3, 4]
+    assert documented("step") == STEP - {"kind", "step"}
+    assert (
+        set(evals) == EVAL | {"final"}
+        and documented("eval") >= EVAL - {"kind", "step"}
+        and list(evals["step"]) == [0, 2, 4]
+    )
     assert list(evals["final"]) == [False, False, True]
     sgd = metrics[metrics["kind"] == "sgd"]
     assert list(sgd["sgd_step"]) == [n for k in steps["sgd/steps"] for n in range(int(k))]
     assert steps["sgd/steps"].max() == 2 and (sgd["grad/norm"] > 0).all()
 
 
+def documented(kind: str) -> set[str]:
+    """Metric names in the table of docs/metrics.md for records of that kind."""
+    table = (
+        (Path(__file__).parent.parent / "docs/metrics.md")
+        .read_text()
+        .partition(f"## {kind}\n")[2]
+        .partition("\n## ")[0]
+    )
+    return {
+        name
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for name in re.findall("`([^`]+)`", line.split("|")[1])
+    }
+
+
+def test_diagnostics_are_those_of_the_step(finished):
+    """Histogram, decomposition and profile against the step's rollouts."""
+    steps = finished.metrics.query("kind == 'step' and `sgd/steps` > 0").set_index("step")
+    assert len(steps) >= 2
+    for k, step in steps.iterrows():
+        rows = finished.rollouts(k)
+        assert sum(step["advantage/histogram"]) == rows["kept"].sum()
+        p, r = step["reward/p_nontruncated"], step["reward/nontruncated_by_problem"]
+        assert p == 1 - rows["truncated"].mean()
+        assert p * r + step["reward/decomposition_rest"] == pytest.approx(rows["correct"].mean())
+        assert len(step["entropy/by_position"]) == 10 and math.isfinite(step["entropy/by_position"][0])
+        assert 0.2 < step["entropy/top20_share"] <= 1 and step["entropy/top20"] > step["entropy/bonus"] > 0
+
+
+@pytest.mark.parametrize("mask", ["before", "after"])
+def test_masked_responses_have_no_advantage_but_their_tokens_count(mask, engine, tmp_run):
+    recipe = load_recipe(SMALL, [f"mask={mask}", "T=32", "D_R=16", "D_T=16", "stages.0.steps=1", "eval.every=0"])
+    run = train.run(recipe, tmp_run, engine=engine, progress=False)
+    step, rows = run.metrics.query("kind == 'step'").iloc[0], run.rollouts(1)
+    masked = rows["truncated"] & rows["kept"]
+    assert masked.any() and (rows.loc[masked, "advantage"] == 0).all()
+    assert step["tokens/kept"] == rows.loc[rows["kept"], "length"].sum()
+
+
 def test_the_manifest_says_what_ran(finished):
     manifest = finished.manifest
+    assert manifest["hardware"]["threads"] == torch.get_num_threads() == 1
     assert finished.status == "finished" and manifest["backend"] == "vllm"
     assert manifest["recipe"]["D_T"] == 2 and manifest["seconds"] > 0
     assert manifest["model_hash"] and manifest["data_hash"] and manifest["packages"]["trl"]
@@ -217,9 +265,7 @@ def test_a_run_stopped_after_its_final_evaluation_has_one_when_it_resumes(engine
 
 
 @pytest.mark.parametrize("library_error", [OSError(28, "No space left on device"), RuntimeError("write failed")])
-def test_a_full_disk_at_a_checkpoint_is_explained_and_leaves_the_last_one(
-    library_error, engine, tmp_run, monkeypatch
-):
+def test_a_full_disk_at_a_checkpoint_is_explained_and_leaves_the_last_one(library_error, engine, tmp_run, monkeypatch):
     """torch and safetensors raise errors of their own; what is half written is removed."""
     whole = Trainer._save_checkpoint
 

@@ -69,6 +69,12 @@ def group_advantages(
     return advantages, _differ(rewards, present)
 
 
+def all_right(rewards: Tensor) -> Tensor:
+    """(N,) bool: every member that is there has reward 1, and one is there."""
+    present = ~rewards.isnan()
+    return ((rewards == 1) | ~present).all(dim=1) & present.any(dim=1)
+
+
 def _differ(rewards: Tensor, members: Tensor) -> Tensor:
     """(N,) bool: the rewards of a group's members are not all equal (False for one member or none)."""
     highest = rewards.where(members, -torch.inf).amax(dim=1)

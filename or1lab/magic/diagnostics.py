@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from or1lab.errors import Or1labError
+from or1lab.magic.advantages import all_right
 from or1lab.magic.loss import LossOutput
 
 # Largest trainer-against-sampler distance that is still numerical noise: fp32 by the largest token, bf16 by the mean.
@@ -94,7 +95,7 @@ def group_metrics(rewards: Tensor, kept: Tensor) -> dict[str, float]:
     return {
         "groups/sampled": len(kept),
         "groups/kept_frac": _mean(kept),
-        "groups/all_right_frac": _mean(((rewards == 1) | ~present).all(dim=1) & some),
+        "groups/all_right_frac": _mean(all_right(rewards)),
         "groups/all_wrong_frac": _mean(((rewards == 0) | ~present).all(dim=1) & some),
     }
 
@@ -132,9 +133,11 @@ def sgd_metrics(sgd: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def check_mismatch(trainer: Tensor, sampler: Tensor, dtype: str, engine: str) -> dict[str, float]:
-    """Mean and largest |difference| of log-probs, nats, over the same tokens.
+    """Mean and largest |difference| of log-probs, nats, over the same tokens; nothing without any.
 
     Raises Or1labError where it is more than rounding: the engine then does not sample from the trainer's weights."""
+    if not len(trainer):
+        return {}
     distance = (trainer - sampler).abs()
     mean, largest = distance.mean().item(), distance.max().item()
     if not (largest <= FP32_MAX if dtype == "float32" else mean <= BF16_MEAN):

@@ -33,7 +33,7 @@ class Guards:
             "entropy_below": guard.entropy_below is not None and entropy < guard.entropy_below,
             "entropy_above": guard.entropy_above is not None and entropy > guard.entropy_above,
             "truncated_above": guard.truncated_above is not None and truncated > guard.truncated_above,
-            "empty_steps": record["groups/kept_frac"] == 0,
+            "empty_steps": record["sgd/steps"] == 0,
         }
         self.rows = {name: self.rows.get(name, 0) + 1 if broken[name] else 0 for name in broken}
         limits = dict.fromkeys(broken, guard.steps) | {"empty_steps": guard.empty_steps}

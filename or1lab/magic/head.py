@@ -1,8 +1,8 @@
 """Log-probs and entropies of responses without full logits: TRL's chunked kernel, asked for less.
 
 TRL's own fused head scores every position on a CPU, prompts and padding included, in a tile 32,768 columns wide
-whatever the vocabulary. Here only the positions of response tokens are projected, the tile suits a CPU's caches (half
-the time and a third of the memory at a real vocabulary: benchmarks.memory), and the temperature is an argument.
+whatever the vocabulary. Here only the positions of response tokens are projected, the tile suits a CPU's caches
+(benchmarks.memory shows what both are worth), and the temperature is an argument.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Any
 from torch import Tensor
 from trl.kernels import ChunkedLogProbFunction
 
+from or1lab.errors import Or1labError
+
+SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")  # their names in configs
 TILE, TILE_CPU = 32_768, 4_096  # columns of the vocabulary projected at a time, for 4,096 tokens at a time
 
 
@@ -21,10 +24,14 @@ def add_response_head(model: Any) -> None:
     """Let `model(input_ids=..., labels=..., response_tau=tau)` return (log-probs, entropies), each (B, L-1).
 
     Position t speaks of token t+1; both are 0 where its label is -100. Without `response_tau` the model does as before.
-    A model that does more after its backbone than project and soft-cap is not known here; the first comparison with
-    the sampler's log-probs then stops the run.
+
+    Raises:
+        Or1labError: a model that scales its logits (Cohere, Granite, Falcon-H1 and others); a soft cap is known.
     """
-    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    config = model.config.get_text_config()
+    softcap = getattr(config, "final_logit_softcapping", None)
+    if scales := [name for name in SCALES if getattr(config, name, None) not in (None, 1.0)]:
+        raise Or1labError(f"a model of type '{config.model_type}' scales its logits ({scales[0]}): not known here")
 
     def response_logp(head: Any, hidden: Tensor, targets: Tensor, tau: float) -> tuple[Tensor, Tensor]:
         tile = min(TILE if hidden.is_cuda else TILE_CPU, len(head.weight))

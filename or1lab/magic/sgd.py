@@ -29,9 +29,9 @@ def sgd_steps(
     """Each mini-batch in turn, its gradients in place. `optimizer_step` is called between two of them; the last step
     is the caller's.
 
-    The ratio's pi_k is the policy before the first of these steps. Its log-probs are the sampler's (`old_logp:
-    sampler`) or the trainer's own: those of the first mini-batch come with its forward pass, where the ratio is 1 by
-    construction; the others, if there are any, cost one pass without gradient.
+    The ratio's pi_k is the policy before the first of these steps. In the first mini-batch it is the policy itself: the
+    ratio is 1 by construction. After that its log-probs are the sampler's (`old_logp: sampler`) or the trainer's own,
+    which come with the first mini-batch's forward pass or, for the other responses, cost one without gradient.
 
     Args:
         groups: all groups of the step; with several processes, the same on each.
@@ -43,6 +43,7 @@ def sgd_steps(
         log-probs and entropies of their rows.
     """
     used = [n for n, keep in enumerate(kept) if keep or stage.reject == "off"]
+    # A refilled step has more groups than D_R: the schedule is asked about the used ones alone.
     dealt = mini_batches(
         [n < len(used) for n in range(stage.D_R)], D_R=stage.D_R, D_T=stage.D_T, N_reuse=stage.N_reuse,
         partial=stage.partial, generator=generator,
@@ -55,8 +56,9 @@ def sgd_steps(
         old = {key: torch.tensor(value.sampler_logp) for key, value in row.items()}
     elif len(batches) > 1:
         later = sorted({key for keys in batches[1:] for key in keys} - set(batches[0]))
-        logp, _ = measure([row[key] for key in later], policy, stage.micro_tokens)
-        old = dict(zip(later, logp, strict=True))
+        if later:  # none in a second pass over a single mini-batch
+            logp, _ = measure([row[key] for key in later], policy, stage.micro_tokens)
+            old = dict(zip(later, logp, strict=True))
     sampled = sum(len(r.token_ids) for group in groups for r in group if r is not None)
     for n, keys in enumerate(batches):
         if n > 0:

@@ -1,7 +1,7 @@
 """MagicTrainer: the maths of this package on TRL's GRPOTrainer. Only glue.
 
-Kept from TRL and transformers: construction, fused head (log-probs and entropy with gradient, no full logits),
-reference model, optimizer, wrapping, weight iteration, saving. Gone round: its `_generate_and_score_completions`
+Kept from TRL and transformers: construction, the kernel of its fused head, reference model, optimizer, wrapping, weight
+iteration, saving. Gone round: its `_generate_and_score_completions`
 pads everything and computes log-probs before rewards, so that rejection would save nothing, and its global step counts
 SGD steps. Here one step of the Hugging Face loop is one training step k of the paper:
 
@@ -34,7 +34,7 @@ from or1lab.errors import Or1labError
 from or1lab.evaluate import evaluate_policy
 from or1lab.kill_points import kill_point
 from or1lab.magic import diagnostics
-from or1lab.magic.advantages import group_advantages
+from or1lab.magic.advantages import all_right, group_advantages
 from or1lab.magic.checkpoints import load_state, prune, save_state, written_aside
 from or1lab.magic.entropy import EntropyController
 from or1lab.magic.guards import Guards
@@ -122,7 +122,7 @@ class MagicTrainer(GRPOTrainer):
             rewards, truncated=truncated, mask=stage.mask, std=stage.std, eps=stage.adv_eps
         )
         groups = buffer.rows(advantages)
-        e_k = self._measured_entropy(policy, stage, buffer, groups, kept)
+        e_k = self._measured_entropy(policy, stage, buffer, kept)
         alpha = self.controller.alpha(e_k) if math.isfinite(e_k) else 0.0
         loss, first = self._update(policy, stage, step, groups, kept, alpha)
         after_update = time.perf_counter()
@@ -144,7 +144,7 @@ class MagicTrainer(GRPOTrainer):
         }
         if math.isfinite(e_k):  # a step without kept groups measures nothing where only they count
             self.controller.update(e_k)
-        self.curriculum.see(step, zip([p.id for p in buffer.problems], buffer.solved, strict=True))
+        self.curriculum.see(step, zip([p.id for p in buffer.problems], all_right(rewards).tolist(), strict=True))
         self._keep_rollouts(step, buffer, advantages, kept)
         self.weights_changed = True
         return torch.tensor(loss, device=self.args.device)
@@ -276,12 +276,12 @@ class MagicTrainer(GRPOTrainer):
             generator=torch.Generator().manual_seed(hash_seed(self.recipe.seed, step)),
         )  # fmt: skip
         for n, self.batch in enumerate(batches):
-            if n == 0:  # the weights are still those the engine sampled from
-                first = self._check_sync(self.batch) | diagnostics.entropy_profile(self.batch.entropy, stage.T)
             self.sgd_records.append({"step": step, "sgd_step": n, **diagnostics.loss_metrics(self.batch.output)})
             losses.append(self.sgd_records[-1]["loss"])
             if not math.isfinite(losses[-1]):
                 self._stop_at_batch(f"the loss is {losses[-1]}")
+            if n == 0:  # the weights are still those the engine sampled from
+                first = self._check_sync(self.batch) | diagnostics.entropy_profile(self.batch.entropy, stage.T)
         return sum(losses) / max(1, len(losses)), first
 
     def _optimizer_step(self) -> None:
@@ -309,14 +309,17 @@ class MagicTrainer(GRPOTrainer):
         )
 
     def _measured_entropy(
-        self, policy: Policy, stage: Recipe, buffer: Buffer, groups: list[list[Row | None]], kept: Tensor
+        self, policy: Policy, stage: Recipe, buffer: Buffer, kept: Tensor
     ) -> float:
-        """e_k, nats per token: minus the mean log-prob of the sampled tokens, of all groups ("sampler") or the kept
-        ones ("kept", released code), or the mean full-vocabulary entropy at all of them ("exact", one more forward
-        pass)."""
-        if stage.entropy_source != "exact":
-            return buffer.entropy(kept if stage.entropy_source == "kept" else None)
-        rows = [row for group in groups for row in group if row is not None]
+        """e_k, nats per token: minus the mean log-prob of the sampled tokens, of all responses ("sampler") or those
+        that train, with a verdict and in a kept group ("kept", released code), or the mean full-vocabulary entropy at
+        the tokens of all ("exact", one more forward pass)."""
+        if stage.entropy_source == "sampler":
+            return buffer.entropy()
+        if stage.entropy_source == "kept":
+            return buffer.entropy(kept[:, None] & ~buffer.rewards.isnan())
+        sampled = zip(buffer.prompts, buffer.samples, strict=True)
+        rows = [Row(prompt, sample.token_ids) for prompt, group in sampled for sample in group]
         _, entropies = measure(rows, policy, stage.micro_tokens)
         return torch.cat(entropies).double().mean().item()
 
@@ -360,6 +363,7 @@ class MagicTrainer(GRPOTrainer):
         now = time.perf_counter()
         record = {"step": step, "final": final, **values, "time/eval": now - begin, "time/elapsed": now - self.started}
         self.step_ended = now
+        self.weights_changed = True  # a sync empties the prefix cache: a resumed run meets an empty one too
         self._record("eval", record)
         return record
 
@@ -372,7 +376,8 @@ class MagicTrainer(GRPOTrainer):
             return
         frame = buffer.frame(advantage=advantages, kept=kept[:, None].expand_as(advantages))
         if self.recipe.save_rollouts == "sampled":  # two groups a step: enough to read, little to store
-            frame = frame[frame["problem_id"].isin([problem.id for problem in buffer.problems[:2]])]
+            few = frame["problem_id"].isin([problem.id for problem in buffer.problems[:2]])
+            frame = frame[few | frame["reason"].str.startswith("error")]  # what failed is never left out
         self.run.write_rollouts(step, frame)
 
 

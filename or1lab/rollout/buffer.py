@@ -51,18 +51,13 @@ class Buffer:
         """(N, M) response lengths |y| in tokens, the end token included."""
         return self._table(lambda i, j: float(len(self.samples[i][j].token_ids))).long()
 
-    @property
-    def solved(self) -> list[bool]:
-        """(N,) the whole group was right."""
-        return [all(verdict.correct for verdict in group) for group in self.verdicts]
-
-    def entropy(self, groups: Tensor | None = None) -> float:
-        """Minus the mean log-prob of the sampled tokens, nats per token (paper section 3.2.5): of all groups, rejected
-        ones included, or of those where `groups` (N,) is true (NaN where none is). Known before the update, without a
-        forward pass."""
-        chosen = range(len(self.samples)) if groups is None else groups.nonzero().flatten().tolist()
-        logprobs = [torch.tensor(s.logprobs, dtype=torch.float64) for i in chosen for s in self.samples[i]]
-        return -torch.cat(logprobs).mean().item() if logprobs else math.nan
+    def entropy(self, members: Tensor | None = None) -> float:
+        """Minus the mean log-prob of the sampled tokens, nats per token (paper section 3.2.5): of all responses, those
+        of rejected groups and without a verdict included, or of those where `members` (N, M) is true. NaN where there
+        is no token. Known before the update, without a forward pass."""
+        samples = [sample for group in self.samples for sample in group]
+        chosen = samples if members is None else [samples[n] for n in members.flatten().nonzero()]
+        return -torch.tensor([value for s in chosen for value in s.logprobs], dtype=torch.float64).mean().item()
 
     def rows(self, advantages: Tensor) -> list[list[Row | None]]:
         """The groups as the update takes them, with their advantages (N, M); None where a member is missing."""

@@ -1,5 +1,5 @@
-"""The update on a stored rollout buffer in N gloo processes: `python several_processes.py N FILE`. Run by
-test_several_processes.py; the results of rank 0 go to FILE.
+"""The update on a stored rollout buffer in 1, 2 and 4 gloo processes: `python several_processes.py FOLDER`. Run by
+test_several_processes.py; the results of rank 0 go to FOLDER/1.pt, 2.pt and 4.pt.
 
 The processes are forked after the imports, which take longer than the work."""
 
@@ -99,6 +99,7 @@ def train(kind: str, dtype: torch.dtype, recipe: Recipe, *, few: bool = False, t
     wrapped: Any = policy_model
     if kind == "sharded":
         shard(policy_model)
+        count_scatters(reductions)
     elif dist.get_world_size() > 1:
         wrapped = DistributedDataParallel(policy_model)
         wrapped.register_comm_hook(None, lambda _, bucket: counted(bucket, reductions))
@@ -138,6 +139,18 @@ def counted(bucket: dist.GradBucket, reductions: list[int]) -> torch.futures.Fut
     return average.get_future().then(lambda done: done.value()[0])
 
 
+def count_scatters(reductions: list[int]) -> None:
+    """Let each reduction of sharded gradients leave a mark."""
+
+    def scatter(*args: Any, **kwargs: Any) -> Any:
+        reductions.append(0)
+        return plain(*args, **kwargs)
+
+    plain = getattr(dist.reduce_scatter_single, "plain", dist.reduce_scatter_single)
+    scatter.plain = plain
+    dist.reduce_scatter_single = scatter
+
+
 def cases() -> Iterator[tuple[str, dict[str, Any]]]:
     paper, released = load_recipe("tiny", RECIPE), load_recipe("tiny", [*RECIPE, "loss=released"])
     for kind in ("replicated", "sharded"):
@@ -162,14 +175,19 @@ def main(rank: int, processes: int, port: int, path: str) -> None:
     dist.destroy_process_group()
 
 
-if __name__ == "__main__":
+def launch(processes: int, path: str) -> int:
+    """Run all cases in that many forks of this process; the worst exit status."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     children = []
-    for rank in range(int(sys.argv[1])):
+    for rank in range(processes):
         if (child := os.fork()) == 0:
-            main(rank, int(sys.argv[1]), port, sys.argv[2])
+            main(rank, processes, port, path)
             os._exit(0)  # a raised error has printed itself and left with 1
         children.append(child)
-    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+
+
+if __name__ == "__main__":
+    sys.exit(max(launch(n, f"{sys.argv[1]}/{n}.pt") for n in (1, 2, 4)))

@@ -12,7 +12,8 @@ from or1lab.recipe import Guard
 
 def record(step: int, entropy: float = 0.5, truncated: float = 0.0, kept: float = 0.6) -> dict:
     shares = {"groups/kept_frac": kept, "groups/all_right_frac": 0.1, "groups/all_wrong_frac": 0.9 - kept}
-    return {"step": step, "entropy/rollout": entropy, "length/truncated_frac": truncated, **shares}
+    steps = {"sgd/steps": int(kept > 0)}
+    return {"step": step, "entropy/rollout": entropy, "length/truncated_frac": truncated, **shares, **steps}
 
 
 def spoken(guard: Guard, records: list[dict]) -> dict[int, list[str]]:

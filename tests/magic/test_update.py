@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from or1lab.errors import Or1labError
+from or1lab.magic.head import add_response_head
 from or1lab.magic.update import Row, accumulate, measure, pack
 from or1lab.recipe import load_recipe
 from tests.magic.models import policy_of, small_model
@@ -71,6 +74,42 @@ def test_log_probs_and_entropies_of_rows_come_back_in_order():
         torch.testing.assert_close(h.double(), entropy, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(a.double(), plain[len(row.prompt_ids) - 1 :].detach(), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(b, a)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("vocabulary", [4096, 4097, 9001])
+def test_the_head_over_several_tiles_is_that_of_full_logits(vocabulary, tied):
+    """The vocabulary is cut into tiles of 4,096; log-probs and entropies, both with gradient, at a temperature."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=vocabulary, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, tie_word_embeddings=tied, initializer_range=0.5,
+    )  # fmt: skip
+    model = Qwen2ForCausalLM(config)
+    ids = torch.randint(0, vocabulary, (3, 7))
+    labels = ids.masked_fill(torch.tensor([[0, 0, 1, 1, 1, 1, 1], [0, 1, 1, 0, 0, 0, 0], [0] * 7]) == 0, -100)
+    weights = torch.randn(2, 3, 6)
+    results = []
+    for tau in (None, 0.7):
+        model.zero_grad()
+        if tau is None:
+            every = (model(ids).logits[:, :-1] / 0.7).log_softmax(-1)
+            logp, entropy = every.gather(-1, ids[:, 1:, None])[..., 0], -(every.exp() * every).sum(-1)
+            logp, entropy = (values.where(labels[:, 1:] != -100, 0) for values in (logp, entropy))
+            add_response_head(model)
+        else:
+            logp, entropy = model(input_ids=ids, labels=labels, response_tau=tau)
+        (weights[0] * logp + weights[1] * entropy).sum().backward()
+        results.append([logp.detach(), entropy.detach(), *(p.grad.clone() for p in model.parameters())])
+    for ours, plain in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_scales_its_logits_is_refused():
+    model = small_model()
+    model.config.logit_scale = 0.25
+    with pytest.raises(Or1labError, match="scales its logits"):
+        add_response_head(model)
 
 
 def test_pack_aligns_labels_mask_and_values():
