@@ -12,6 +12,7 @@ Also printed: what share of our step is neither generation nor forward and backw
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -176,6 +177,7 @@ def main() -> None:
     add_output_options(parser)
     options = parser.parse_args()
     process.set_up(options.threads)
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is called experimental, once per trainer
     recipe = recipe_for(options.threads)
     engine = train.open_engine(recipe)
     ours = OurStep(recipe, engine)

@@ -157,3 +157,12 @@ def test_options_of_a_generator_show_the_line_that_sets_them():
     _, table = rows("smol", [])
     (options,) = [row for row in table if row["key"] == "data.options"]
     assert options["set_by"].startswith("smol.yaml:") and options["source"]
+
+
+def test_the_released_controller_comes_with_its_own_settings():
+    released = load_recipe("tiny", ["entropy=released"])
+    assert (released.delta, released.c_max, released.entropy_source) == (0.0001, 0.005, "kept")
+    changed = load_recipe("tiny", ["entropy=released", "delta=0.01"])
+    assert (changed.delta, changed.c_max) == (0.01, 0.005)
+    paper = load_recipe("tiny", ["entropy=paper"])
+    assert (paper.delta, paper.c_max, paper.entropy_source) == (0.005, None, "sampler")

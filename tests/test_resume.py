@@ -132,3 +132,11 @@ def test_a_sitting_killed_before_its_first_record_adds_no_time(engine, stopped):
     assert train._seconds_before(stopped) == 1000.0
     run = train.run(RECIPE, stopped.folder, resume=True, engine=engine, progress=False)
     assert 1000 < run.metrics["time/elapsed"].iloc[-1] < run.manifest["seconds"] < 1100
+
+
+def test_another_number_of_threads_is_warned_of(stopped, engine):
+    hardware = stopped.manifest["hardware"]
+    stopped.update_manifest(hardware=hardware | {"threads": 3})
+    with pytest.warns(UserWarning, match="begun with 3 threads and goes on with 1"):
+        run = train.run(RECIPE, stopped.folder, resume=True, engine=engine, progress=False)
+    assert run.manifest["hardware"]["threads"] == 1
