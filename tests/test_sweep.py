@@ -316,8 +316,10 @@ def start_sweep(notebook: Path, arms: tuple[str, ...], **options) -> subprocess.
     )
     (notebook.parent / "toy.yaml").write_text(yaml.safe_dump(experiment(*arms).model_dump()))
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(notebook)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        [sys.executable, "-c", code, str(notebook)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job inherits "ignored"
+    )  # fmt: skip
 
 
 def kernels(notebook: Path) -> list[int]:

@@ -231,6 +231,7 @@ def test_a_step_without_any_kept_group_changes_nothing(engine, tmp_run, monkeypa
     assert all(torch.equal(a, b) for a, b in zip(final.parameters(), base.parameters(), strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:.*have no verdict")
 def test_failing_verdicts_cost_their_samples_only(engine, tmp_run, monkeypatch):
     judged = train.get_reward("tiny")
 
