@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.testing import assert_close
 
 from or1lab.magic.advantages import group_advantages
 from or1lab.magic.batching import micro_batches
@@ -21,7 +22,6 @@ from or1lab.magic.entropy import EntropyController
 from or1lab.magic.loss import LossOutput, policy_loss, token_weights, total
 
 CLIP = {"clip_low": 0.2, "clip_high": 0.28}
-close = torch.testing.assert_close
 
 
 def batch(seed: int, B: int = 5, L: int = 7) -> dict[str, Tensor]:
@@ -45,8 +45,7 @@ def batch(seed: int, B: int = 5, L: int = 7) -> dict[str, Tensor]:
 
 def differentiable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
-        name: t.detach().clone().requires_grad_() if name in ("logp", "entropy") else t
-        for name, t in tensors.items()
+        name: t.detach().clone().requires_grad_() if name in ("logp", "entropy") else t for name, t in tensors.items()
     }
 
 
@@ -59,9 +58,7 @@ def loss_and_gradients(tensors: dict[str, Tensor], **knobs) -> tuple[LossOutput,
     return out, tensors["logp"].grad, torch.zeros_like(tensors["logp"]) if gradient is None else gradient
 
 
-def reference(
-    b: dict[str, Tensor], weight: Tensor, clip_low: float, clip_high: float, alpha: float, beta: float
-):
+def reference(b: dict[str, Tensor], weight: Tensor, clip_low: float, clip_high: float, alpha: float, beta: float):
     """Eq. 3.1 token by token, derivatives written out: loss, d/dlogp, d/dentropy, clipped low and high."""
     B, L = b["logp"].shape
     loss, low, high = 0.0, 0, 0
@@ -111,14 +108,12 @@ def test_loss_and_gradients_equal_the_plain_reference(seed, kind, alpha, beta):
     b = batch(seed)
     expected_weights = reference_weights(kind, b["mask"])
     weights = token_weights(kind, b["mask"], **TOTALS[kind], dtype=torch.float64)
-    close(weights, expected_weights)
+    assert_close(weights, expected_weights)
     loss, d_logp, d_entropy, low, high = reference(b, expected_weights, **CLIP, alpha=alpha, beta=beta)
-    out, logp_gradient, entropy_gradient = loss_and_gradients(
-        b, **CLIP, alpha=alpha, beta=beta, weights=weights
-    )
-    close(out.loss.item(), loss)
-    close(logp_gradient, d_logp, rtol=1e-6, atol=1e-8)
-    close(entropy_gradient, d_entropy, rtol=1e-6, atol=1e-8)
+    out, logp_gradient, entropy_gradient = loss_and_gradients(b, **CLIP, alpha=alpha, beta=beta, weights=weights)
+    assert_close(out.loss.item(), loss)
+    assert_close(logp_gradient, d_logp, rtol=1e-6, atol=1e-8)
+    assert_close(entropy_gradient, d_entropy, rtol=1e-6, atol=1e-8)
     assert (out.clip_low.item(), out.clip_high.item()) == (low, high)
 
 
@@ -126,9 +121,9 @@ def test_default_weights_are_the_papers():
     b = batch(0)
     tokens = b["mask"].sum().item()
     own = policy_loss(**b, **CLIP).loss
-    close(own, policy_loss(**b, **CLIP, weights=token_weights("paper", b["mask"], dtype=torch.float64)).loss)
-    close(own, policy_loss(**b, **CLIP, total_tokens=tokens).loss)
-    close(own, policy_loss(**b, **CLIP, total_tokens=torch.tensor(10 * tokens)).loss * 10)
+    assert_close(own, policy_loss(**b, **CLIP, weights=token_weights("paper", b["mask"], dtype=torch.float64)).loss)
+    assert_close(own, policy_loss(**b, **CLIP, total_tokens=tokens).loss)
+    assert_close(own, policy_loss(**b, **CLIP, total_tokens=torch.tensor(10 * tokens)).loss * 10)
 
 
 def test_clip_fractions_by_hand():
@@ -147,18 +142,18 @@ def test_clip_fractions_by_hand():
 def test_per_token_advantages_and_one_per_response_are_the_same():
     b = batch(1)
     wide = {**b, "advantages": b["advantages"][:, None].expand_as(b["logp"])}
-    close(policy_loss(**wide, **CLIP).loss, policy_loss(**b, **CLIP).loss, rtol=0, atol=0)
+    assert_close(policy_loss(**wide, **CLIP).loss, policy_loss(**b, **CLIP).loss, rtol=0, atol=0)
 
 
 def test_without_old_logp_the_ratio_is_one_and_the_gradient_that_of_logp():
     b = batch(2) | {"old_logp": None}
     out, gradient, _ = loss_and_gradients(b, **CLIP)
     w = token_weights("paper", b["mask"], dtype=torch.float64)
-    close(out.loss, -(w * b["advantages"][:, None]).sum())
-    close(gradient, -w * b["advantages"][:, None])
+    assert_close(out.loss, -(w * b["advantages"][:, None]).sum())
+    assert_close(gradient, -w * b["advantages"][:, None])
     assert out.ratio_max == 1 and out.clip_low == out.clip_high == 0
     _, explicit, _ = loss_and_gradients(b | {"old_logp": b["logp"]}, **CLIP)
-    close(gradient, explicit)
+    assert_close(gradient, explicit)
 
 
 def test_padding_may_hold_anything():
@@ -166,18 +161,15 @@ def test_padding_may_hold_anything():
     for garbage in (math.inf, -math.inf, math.nan, 1e4):
         for entropy_and_kl in ({}, {"alpha": 0.3, "beta": 0.2}):
             dirty = {
-                name: t if t.dim() == 1 or name == "mask" else t.where(b["mask"], garbage)
-                for name, t in b.items()
+                name: t if t.dim() == 1 or name == "mask" else t.where(b["mask"], garbage) for name, t in b.items()
             }
             dirty["advantages"] = b["advantages"][:, None].where(b["mask"], garbage)
             weights = token_weights("paper", b["mask"], dtype=torch.float64)
             clean = loss_and_gradients(b, **CLIP, **entropy_and_kl)
-            got = loss_and_gradients(
-                dirty, **CLIP, **entropy_and_kl, weights=weights.where(b["mask"], garbage)
-            )
+            got = loss_and_gradients(dirty, **CLIP, **entropy_and_kl, weights=weights.where(b["mask"], garbage))
             for name in LossOutput.__dataclass_fields__:
-                close(getattr(got[0], name), getattr(clean[0], name), rtol=1e-12, atol=0)
-            close(got[1:], clean[1:], rtol=1e-12, atol=0)
+                assert_close(getattr(got[0], name), getattr(clean[0], name), rtol=1e-12, atol=0)
+            assert_close(got[1:], clean[1:], rtol=1e-12, atol=0)
             assert (got[1][~b["mask"]] == 0).all()
 
 
@@ -195,9 +187,7 @@ def test_a_batch_without_tokens_is_zero_with_a_zero_gradient():
 
 def test_entropy_bonus_gradient_through_real_logits():
     """d H / d z = -p (log p + H), so the bonus moves every logit by +alpha / T_k times that."""
-    logits = torch.randn(
-        2, 3, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )  # (B, L, V)
+    logits = torch.randn(2, 3, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(0))  # (B, L, V)
     logits.requires_grad_()
     all_logp = logits.log_softmax(-1)
     entropy = -(all_logp.exp() * all_logp).sum(-1)
@@ -206,8 +196,8 @@ def test_entropy_bonus_gradient_through_real_logits():
     out.loss.backward()
     p, logp = all_logp.detach().exp(), all_logp.detach()
     expected = 0.7 / 3 * p * (logp + entropy.detach()[..., None]) * mask[..., None]
-    close(logits.grad, expected)
-    close(out.entropy, entropy[mask.bool()].mean().detach())
+    assert_close(logits.grad, expected)
+    assert_close(out.entropy, entropy[mask.bool()].mean().detach())
 
 
 def test_zero_coefficients_log_their_term_but_cost_no_backward_pass():
@@ -242,17 +232,15 @@ def test_micro_batches_add_up_to_the_mini_batch_whatever_the_cut(seed, B, budget
     for rows in micro_batches(b["mask"].sum(1).tolist(), budget):
         part = trimmed(leaf, rows)
         parts.append(
-            policy_loss(
-                **part, **knobs, weights=token_weights(kind, part["mask"], **totals, dtype=torch.float64)
-            )
+            policy_loss(**part, **knobs, weights=token_weights(kind, part["mask"], **totals, dtype=torch.float64))
         )
         parts[-1].loss.backward()
     summed = total(parts)
     for name in LossOutput.__dataclass_fields__:
-        close(getattr(summed, name), getattr(whole, name).detach(), rtol=1e-10, atol=1e-12)
+        assert_close(getattr(summed, name), getattr(whole, name).detach(), rtol=1e-10, atol=1e-12)
     for name in ("clip_low_frac", "clip_high_frac", "entropy", "kl"):
-        close(getattr(summed, name), getattr(whole, name), rtol=1e-10, atol=1e-12)
-    close([leaf["logp"].grad, leaf["entropy"].grad], gradients, rtol=1e-10, atol=1e-12)
+        assert_close(getattr(summed, name), getattr(whole, name), rtol=1e-10, atol=1e-12)
+    assert_close([leaf["logp"].grad, leaf["entropy"].grad], gradients, rtol=1e-10, atol=1e-12)
     assert not summed.loss.requires_grad
 
 
@@ -273,11 +261,9 @@ def test_an_all_equal_group_changes_nothing(seed, reward, where):
 
     rows = list(range(3 * M))
     without = step(rewards, rows)
-    with_it = step(
-        [*rewards[:where], [reward] * M, *rewards[where:]], rows[: where * M] + extra + rows[where * M :]
-    )
+    with_it = step([*rewards[:where], [reward] * M, *rewards[where:]], rows[: where * M] + extra + rows[where * M :])
     for name in LossOutput.__dataclass_fields__:
-        close(getattr(with_it, name), getattr(without, name), rtol=0, atol=0)
+        assert_close(getattr(with_it, name), getattr(without, name), rtol=0, atol=0)
 
 
 @settings(deadline=None, max_examples=30)
@@ -285,11 +271,9 @@ def test_an_all_equal_group_changes_nothing(seed, reward, where):
 def test_order_of_responses_does_not_matter(seed, order):
     b = batch(seed, B=6)
     one, gradient, _ = loss_and_gradients(b, **CLIP, alpha=0.3, beta=0.2)
-    other, permuted, _ = loss_and_gradients(
-        {k: t[list(order)] for k, t in b.items()}, **CLIP, alpha=0.3, beta=0.2
-    )
-    close(other.loss, one.loss, rtol=1e-12, atol=1e-12)
-    close(permuted, gradient[list(order)], rtol=1e-12, atol=1e-12)
+    other, permuted, _ = loss_and_gradients({k: t[list(order)] for k, t in b.items()}, **CLIP, alpha=0.3, beta=0.2)
+    assert_close(other.loss, one.loss, rtol=1e-12, atol=1e-12)
+    assert_close(permuted, gradient[list(order)], rtol=1e-12, atol=1e-12)
 
 
 def test_bad_input():
@@ -313,9 +297,7 @@ def test_bad_input():
 class StockTRL:
     """TRL's `GRPOTrainer._compute_loss` on given tensors: a trainer's state without a trainer or a model."""
 
-    def __init__(
-        self, loss_type: str, *, beta: float = 0.0, entropy_coef: float = 0.0, adaptive: bool = False
-    ) -> None:
+    def __init__(self, loss_type: str, *, beta: float = 0.0, entropy_coef: float = 0.0, adaptive: bool = False) -> None:
         self.trainer_class = pytest.importorskip("trl.trainer.grpo_trainer").GRPOTrainer
         accelerator = SimpleNamespace(
             gather=lambda x: x, reduce=lambda x, reduction: x, num_processes=1, sync_gradients=True
@@ -368,16 +350,14 @@ def test_agrees_with_trl(kind, on_policy, beta):
             b["old_logp"] = None
         alpha = 0.3 if kind == "trl_dapo" else 0.0  # TRL's bonus is a token mean under every loss type
         weights = token_weights(kind, b["mask"], dtype=torch.float64)
-        ours, gradient, entropy_gradient = loss_and_gradients(
-            b, **CLIP, alpha=alpha, beta=beta, weights=weights
-        )
+        ours, gradient, entropy_gradient = loss_and_gradients(b, **CLIP, alpha=alpha, beta=beta, weights=weights)
         theirs = differentiable(b)
         loss = StockTRL(kind.removeprefix("trl_"), beta=beta, entropy_coef=alpha).loss(theirs)
         loss.backward()
-        close(ours.loss, loss)
-        close(gradient, theirs["logp"].grad)
+        assert_close(ours.loss, loss)
+        assert_close(gradient, theirs["logp"].grad)
         if alpha:
-            close(entropy_gradient, theirs["entropy"].grad)
+            assert_close(entropy_gradient, theirs["entropy"].grad)
 
 
 def test_trl_controller_moves_as_trls_own():
