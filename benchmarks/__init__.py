@@ -5,4 +5,10 @@
     python -m benchmarks.memory    peak memory of the output layer at a real vocabulary
 """
 
+import contextlib
+import sys
+
 import or1lab  # noqa: F401  # before torch: it sets environment variables that torch reads
+
+with contextlib.redirect_stdout(sys.stderr):  # on import it prints "Running in WANDB offline mode" amid our JSON
+    import transformers.integrations.integration_utils  # noqa: F401
