@@ -194,7 +194,7 @@ def runs_show(folder: Annotated[Path, typer.Argument(help="Run folder.")], json:
     runs_view.show(folder, console, print_json if json else None)
 
 
-@verify_app.command("math", epilog="Example: or1lab verify math --gold '\\\\frac12' --pred 0.5")
+@verify_app.command("math", epilog="Example: or1lab verify math --gold '\\frac12' --pred 0.5")
 def verify_math(
     gold: Annotated[list[str] | None, typer.Option(help="Right answer; give it again for each further one.")] = None,
     pred: Annotated[str | None, typer.Option(help="Answer, or a response with its answer in a box.")] = None,

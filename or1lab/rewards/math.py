@@ -54,9 +54,21 @@ def verify_math(response: str, gold: str | list[str], *, timeout: float = TIMEOU
 
 def score_batch(problems: Sequence[Problem], responses: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
     """The verdicts of a batch, in order. A truncated response is never right (reason "truncated")."""
+    return _score(problems, responses, truncated, released=False)
+
+
+def score_released(problems: Sequence[Problem], responses: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
+    """As the released code scores (reward "math-released"): truncated responses and boxes inside unfinished thinking
+    count like any other. For comparisons; it pays for answers that were never given."""
+    return _score(problems, responses, [False for _ in truncated], released=True)
+
+
+def _score(
+    problems: Sequence[Problem], responses: Sequence[str], truncated: Sequence[bool], *, released: bool
+) -> list[Verdict]:
     questions: list[Question | Verdict] = []
     for problem, response, cut in zip(problems, responses, truncated, strict=True):
-        answer = None if cut else find_answer(response)
+        answer = None if cut else find_answer(response, unfinished=released)
         questions.append(TRUNCATED if cut else NO_ANSWER if answer is None else (_golds(problem.gold), answer))
     distinct = list({question for question in questions if not isinstance(question, Verdict)})
     with ThreadPoolExecutor(WORKERS) as threads:
@@ -67,21 +79,22 @@ def score_batch(problems: Sequence[Problem], responses: Sequence[str], truncated
 # ----------------------------------------------------------------------------------------------- what is compared
 
 
-def find_answer(response: str) -> Answer | None:
+def find_answer(response: str, *, unfinished: bool = False) -> Answer | None:
     r"""The part of a response that is judged, or None.
 
-    Only text after the first `</think>` (up to a second one) counts, and thinking that never ended has no answer.
+    Only text after the first `</think>` (up to a second one) counts, and thinking that never ended has no answer
+    (unless `unfinished`: then all of it is searched, as in the released code).
     Of that text: the content of its last box; several boxes joined by "and", "or" or a comma are one answer (their
-    text then is `\boxed{..} and \boxed{..}`); without a box, the end of the text itself.
+    text then is `\boxed{..} and \boxed{..}`); without a box, the end of the text, where it states an answer.
     """
     if "</think>" in response:
         response = response.split("</think>", 2)[1]
-    elif "<think>" in response:
+    elif "<think>" in response and not unfinished:
         return None
     text = response[-TAIL:]
     spans = _boxes(text)
     if not spans:
-        prose = text[-LONGEST_PROSE:].strip()
+        prose = _stated(text[-LONGEST_PROSE:])
         return Answer(prose, boxed=False) if prose else None
     first = len(spans) - 1
     while first > 0 and JOINED.fullmatch(text, spans[first - 1][2], spans[first][0]):
@@ -93,6 +106,26 @@ def find_answer(response: str) -> Answer | None:
     if not answer:
         return None
     return Answer(f"{answer}\\%" if PERCENT.match(text, end) else answer, boxed=True)
+
+
+SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z$\\])|\n\s*\n")
+SUPPOSED = re.compile(r"(?:let|suppose|assume|say|if|consider)\b", re.IGNORECASE)
+DENIED = re.compile(r"answer\s+(?:is\s+not|isn't|is\s+unclear|can\s?not|can't|could\s+not)\b", re.IGNORECASE)
+
+
+def _stated(prose: str) -> str:
+    """The part of a text without a box that states an answer, or nothing.
+
+    Math-Verify takes any last equation for an answer ("Let x = 5. Then I am stuck."). So without the word "answer"
+    only the last sentence counts, and a supposition or a denied answer does not.
+    """
+    prose = re.split(r"<\|", prose)[0].strip()  # the next turn of a chat, begun by mistake
+    if DENIED.search(prose):
+        return ""
+    if "answer" in prose.lower():
+        return prose
+    *_, last = SENTENCE.split(re.sub(r"\s*I hope it is correct\.?\s*$", "", prose))
+    return "" if SUPPOSED.match(last.strip()) else last.strip()
 
 
 BRACE = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)

@@ -54,8 +54,12 @@ def exactly_unlike(gold: Any, answer: Any) -> bool:
     Numbers without a decimal point are compared exactly, decimals by their leading digits, so that 0.0000001 is not
     0.0000002. Whatever cannot be settled stays as Math-Verify has it.
     """
-    from sympy import Expr, Float, UnevaluatedExpr, simplify
+    from sympy import Eq, Expr, Float, UnevaluatedExpr, simplify, solve
 
+    if isinstance(gold, Eq) and isinstance(answer, Eq) and gold != answer:
+        # Two equations without real solutions have equal (no) solutions, and are not therefore the same.
+        ratio = simplify((gold.lhs - gold.rhs) / (answer.lhs - answer.rhs))
+        return bool(ratio.free_symbols) and solve(gold, gold.free_symbols) == []
     if not isinstance(gold, Expr) or not isinstance(answer, Expr) or not gold.is_number or not answer.is_number:
         return False
     if gold.has(UnevaluatedExpr) or answer.has(UnevaluatedExpr):
