@@ -116,11 +116,8 @@ def _parse(number: int, line: bytes) -> Case | str:
     if not isinstance(row, dict):
         return f"line {number}: not an object"
     gold, pred, expected = row.get("gold"), row.get("pred"), row.get("expected")
-    golds = [
-        str(one) if isinstance(one, int | float) and not isinstance(one, bool) else one
-        for one in (gold if isinstance(gold, list) else [gold])
-    ]
-    if not golds or not all(isinstance(one, str) and one.strip() for one in golds):
+    golds = [_as_text(one) for one in (gold if isinstance(gold, list) else [gold])]
+    if not golds or not all(golds):
         return f"line {number}: 'gold' must be a text or a list of texts"
     if not isinstance(pred, str):
         return f"line {number}: 'pred' must be a text"
@@ -133,6 +130,13 @@ def _parse(number: int, line: bytes) -> Case | str:
         shown=pred, id=str(row.get("id", f"line {number}")), category=str(row.get("category", "all")),
         expected=expected, policy=row.get("policy") is True,
     )  # fmt: skip
+
+
+def _as_text(gold: Any) -> str:
+    """A gold answer as text; empty if it is none."""
+    if isinstance(gold, int | float) and not isinstance(gold, bool):
+        return str(gold)
+    return gold.strip() if isinstance(gold, str) else ""
 
 
 # -------------------------------------------------------------------------------------------------- the reports

@@ -14,6 +14,8 @@ from or1lab.rewards import math as reward
 
 PAGE = ROOT / "docs" / "verifier.md"
 CASES = ROOT.parent / "shared" / "data" / "verifier_cases.jsonl"  # not part of the repository
+AGREEMENT = 285 / 286  # measured; lower means that a change made the verifier worse
+FALSE_POSITIVES = 0  # measured
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -135,10 +137,10 @@ def test_strict_names_the_file(tmp_path):
         verify.run_batch(write(tmp_path / "cases.jsonl", [b"{"]), strict=True)
 
 
-def test_the_page_in_the_docs_is_what_the_batch_writes():
+def test_agreement_with_the_cases_of_public_verifiers_and_the_page_in_the_docs():
     if not CASES.is_file():
         pytest.skip("needs the verifier cases beside the repository")
     report = verify.run_batch(CASES)
     total = report.total()
-    assert total["agree"] / total["cases"] >= 0.975 and total["false positives"] <= 1
+    assert total["agree"] / total["cases"] >= AGREEMENT and total["false positives"] <= FALSE_POSITIVES, report.unlike()
     assert verify.markdown(report, CASES.name) == PAGE.read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ SYMBOLS = {
     "¾": r"\frac{3}{4}", "\u00a0": " ", "\u202f": " ", "\u2009": " ",
 }  # fmt: skip
 _SYMBOLS = str.maketrans(SYMBOLS)
-_ONES = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 WORDS = {word: str(value) for value, word in enumerate(_ONES)}
 BASES = WORDS | {"fifteen": "15", "sixteen": "16"}
 
@@ -144,6 +144,7 @@ def _unassigned(gold: str, answer: str) -> tuple[str, str]:
 
 
 _SIGN = re.compile(r"(<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z]))")
+UPWARD, DOWNWARD = {"<", r"\le"}, {">", r"\ge"}
 _VARIABLE = re.compile(r"[a-zA-Z]|\\(?:alpha|beta|gamma|theta|lambda|mu|phi)")
 _OR = re.compile(rf"{TEXT}\s*\{{\s*,?\s*or\s*\}}|(?<![a-zA-Z\\])or(?![a-zA-Z])|\\(?:cup|lor|vee)(?![a-zA-Z])")
 
@@ -162,8 +163,8 @@ def _interval(text: str) -> tuple[str, str] | None:
                 upper = (right, ")" if sign == "<" else "]")
             else:
                 lower = ("(" if sign == ">" else "[", right)
-        elif len(parts) == 5 and {parts[1], parts[3]} in ({"<"}, {">"}, {r"\le"}, {r"\ge"}, {"<", r"\le"}, {">", r"\ge"}):
-            first, one, name, two, last = parts if parts[1] in ("<", r"\le") else parts[::-1]
+        elif len(parts) == 5 and ({parts[1], parts[3]} <= UPWARD or {parts[1], parts[3]} <= DOWNWARD):
+            first, one, name, two, last = parts if parts[1] in UPWARD else parts[::-1]
             lower = ("(" if one in "<>" else "[", first)
             upper = (last, ")" if two in "<>" else "]")
         else:
@@ -230,12 +231,12 @@ def integer(text: str) -> str | None:
 def _numbers(gold: str, answer: str) -> bool | None:
     if (one := integer(gold)) is not None and (two := integer(answer)) is not None:
         return one == two  # exact and free; Math-Verify would round huge ones to the same float
-    one_, two_ = _DECIMAL.fullmatch(gold), _DECIMAL.fullmatch(answer)
-    if one_ and two_ and len(gold) + len(answer) < 200:
-        # 12.5% is 12.5 where the question asks for percent; unlike decimals are left to the tolerance for floats.
-        if Decimal(one_[1] + one_[2]) == Decimal(two_[1] + two_[2]):
-            return True
-    return None
+    decimals = _DECIMAL.fullmatch(gold), _DECIMAL.fullmatch(answer)
+    if not decimals[0] or not decimals[1] or len(gold) + len(answer) > 200:
+        return None
+    # 12.5% is 12.5 where the question asks for percent; unlike decimals are left to the tolerance for floats.
+    one_, two_ = (Decimal(found[1] + found[2]) for found in decimals if found)
+    return True if one_ == two_ else None
 
 
 def _bases(gold: str, answer: str) -> bool | None:
