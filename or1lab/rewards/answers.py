@@ -32,6 +32,8 @@ _PLAIN = [  # (pattern, replacement), in this order
     (re.compile(r"^\s*\\\{\s*\\\}\s*$"), r"\\emptyset"),
     (re.compile(r"\\leq(?:slant|q)?(?![a-zA-Z])|<="), r"\\le "),
     (re.compile(r"\\geq(?:slant|q)?(?![a-zA-Z])|>="), r"\\ge "),
+    (re.compile(r"\\langle(?![a-zA-Z])"), "("),
+    (re.compile(r"\\rangle(?![a-zA-Z])"), ")"),
     (re.compile(r"\\[dt]binom(?![a-zA-Z])"), r"\\binom"),
     (re.compile(r"(?<![\\a-zA-Z])(pi|theta)(?![a-zA-Z])"), r"\\\1 "),
     (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
@@ -89,7 +91,7 @@ def pair(gold: str, answer: str) -> tuple[str, str]:
     """Both texts, cleaned, as Math-Verify shall read them."""
     if re.fullmatch(r"\s*[0-9]+(?:, +[0-9]+)+\s*", gold) and re.fullmatch(r"\s*[0-9]+(?:,[0-9]+)+\s*", answer):
         return gold, answer.replace(",", ", ")  # beside a list, 100,200 is a list
-    gold, answer = clean(gold), clean(answer)
+    gold, answer = _both_signs(clean(gold)), _both_signs(clean(answer))
     gold, answer = _unassigned(gold, answer)
     gold, answer = _intervals(gold, answer)
     return _finish(gold), _finish(answer)
@@ -129,6 +131,14 @@ def _values(text: str) -> tuple[set[str], list[str]]:
             names.add(re.sub(r"\s|_\w|_\{\w+\}", "", named[1]))
         values.append(named[2].strip() if named else item)
     return names, values
+
+
+def _both_signs(text: str) -> str:
+    r"""`x = 1 \pm 2` is `x = 1 + 2, x = 1 - 2`, where it is all of the answer."""
+    signs = re.findall(r"\\(?:pm|mp)(?![a-zA-Z])", text)
+    if signs != [r"\pm"] or len(_items(text)) > 1 or r"\in " in text:
+        return text
+    return ", ".join(text.replace(r"\pm", sign) for sign in "+-")
 
 
 def _unassigned(gold: str, answer: str) -> tuple[str, str]:

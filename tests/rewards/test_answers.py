@@ -93,6 +93,14 @@ RULES = {
         ("(1,2)", "(x,y)=(2,1)", False),
         ("x=1, x=2", "y=1, y=2", False), ("(5,3)", "x=3, y=5", False), ("1, 2", "x=1, x=3", False),
     ],
+    "both signs": [
+        (r"x=\frac{1\pm\sqrt5}{2}", r"\frac{1+\sqrt5}{2}, \frac{1-\sqrt5}{2}", True),
+        (r"(\pm 1, 0)", "(1,0), (-1,0)", True),
+        (r"x=\pm 2", r"\{-2,2\}", True), (r"1 \pm 2i", "1+2i, 1-2i", True),
+        (r"\pm 2", "2", False), (r"\pm 2", "-2, 3", False),
+        (r"1\pm\sqrt2", r"1+\sqrt2", False),
+    ],
+    "angle brackets": [(r"(3,4)", r"\langle 3, 4\rangle", True), (r"(3,4)", r"\langle 4, 3\rangle", False)],
     "chains of equal numbers": [
         (r"2^{10} = 1024", "1024", True), (r"2^{10} = 1024", r"2^{10}", True),
         (r"2 \cdot\binom{6}{3} = 40", r"2\dbinom{6}{3}", True),
