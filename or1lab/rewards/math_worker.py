@@ -21,7 +21,9 @@ RELATIVE = 1e-3  # by which decimals may differ where six places after the point
 def judge(pairs: list[list[str]]) -> str:
     """Whether one of the answers is its gold. Answers differ only in how they are written beside that gold."""
     from math_verify import parse, verify
+    from sympy.core.random import seed
 
+    seed(0)  # sympy tests for zero at random points; verdicts and their time shall not depend on them
     parsed_any = False
     for gold, answer in pairs:
         parsed = parse(answer, parsing_timeout=None)
@@ -79,7 +81,8 @@ def main() -> None:
     # The reply channel is a descriptor of its own, so that nothing a library prints can look like a verdict.
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    judge([["\\boxed{2/1}", "\\boxed{2}"]])  # imports, and whatever is built at the first call
+    for warm in (["\\boxed{2/1}", "\\boxed{2}"], ["\\boxed{2 \\cdot 2^n+(-1)^n}", "\\boxed{2^{n+1}+(-1)^n}"]):
+        judge([warm])  # imports, and whatever is built at the first call, shall not count against a limit
     with contextlib.suppress(ValueError, OSError):  # not every system lets itself be limited (macOS)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
