@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from or1lab.errors import Or1labError
+from or1lab.errors import Or1labError, UsageError
 
 app = typer.Typer(
     name="or1lab",
@@ -26,7 +26,9 @@ app = typer.Typer(
 )
 tiny_app = typer.Typer(no_args_is_help=True, help="The tiny world and its base policy.", rich_markup_mode="rich")
 runs_app = typer.Typer(no_args_is_help=True, help="Look at runs.", rich_markup_mode="rich")
+verify_app = typer.Typer(no_args_is_help=True, help="Judge answers by the rewards' rules.", rich_markup_mode="rich")
 app.add_typer(tiny_app, name="tiny")
+app.add_typer(verify_app, name="verify")
 app.add_typer(runs_app, name="runs")
 
 console = Console()
@@ -190,6 +192,39 @@ def runs_show(folder: Annotated[Path, typer.Argument(help="Run folder.")], json:
     from or1lab import runs_view
 
     runs_view.show(folder, console, print_json if json else None)
+
+
+@verify_app.command("math", epilog="Example: or1lab verify math --gold '\\frac12' --pred 0.5")
+def verify_math(
+    gold: Annotated[list[str] | None, typer.Option(help="Right answer; give it again for each further one.")] = None,
+    pred: Annotated[str | None, typer.Option(help="Answer, or a response with its answer in a box.")] = None,
+    batch: Annotated[Path | None, typer.Option(help="JSONL file of cases: gold, pred, expected, category.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at an invalid line instead of skipping it.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds a comparison may take.")] = 5.0,
+    markdown: Annotated[Path | None, typer.Option(help="Write the batch's report to this file, too.")] = None,
+    json: Json = False,
+) -> None:
+    """Judge a mathematical answer, or a file of them with a report by category."""
+    from or1lab import verify
+
+    if batch is not None and not gold and pred is None:
+        report = verify.run_batch(batch, strict=strict, timeout=timeout)
+        if markdown:
+            markdown.write_text(verify.markdown(report, batch.name), encoding="utf-8")
+        if json:
+            print_json(verify.as_json(report))
+        else:
+            verify.show(report, console)
+        return
+    if batch is not None or not gold or pred is None or strict or markdown:
+        raise UsageError("give --gold and --pred, or --batch FILE (with --strict, --markdown FILE)")
+    from or1lab.rewards.math import verify_math as judge
+
+    verdict = judge(verify.as_response(pred), gold, timeout=timeout)
+    if json:
+        print_json({"correct": verdict.correct, "reason": verdict.reason})
+    else:
+        console.print(f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})")
 
 
 @tiny_app.command("build", epilog="Example: or1lab tiny build --out /some/folder")

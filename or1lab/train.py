@@ -16,7 +16,7 @@ from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
 from or1lab.kill_points import kill_point
 from or1lab.recipe import Recipe, recipe_hash
-from or1lab.rewards import get_reward
+from or1lab.rewards import domain_of, get_reward
 from or1lab.store import MANIFEST, Run, now
 from or1lab.tracking import Progress, Tracker
 
@@ -148,7 +148,7 @@ def _check(recipe: Recipe, material: _Material) -> None:
     from transformers import AutoConfig
 
     for problem in (*material.train, *material.test):
-        if problem.domain != recipe.reward:
+        if problem.domain != domain_of(recipe.reward):
             raise UsageError(
                 f"the problem {problem.id} is of the domain '{problem.domain}', but the recipe's reward is "
                 f"'{recipe.reward}'"

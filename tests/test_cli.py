@@ -18,6 +18,7 @@ HEAVY = {"torch", "transformers", "trl", "vllm", "wandb"}
 SMALL = Path(__file__).parent / "small.yaml"
 COMMANDS = [
     "doctor", "show", "train", "preview", "sweep", "figures", "tables", "runs list", "runs show", "tiny build",
+    "verify math",
 ]  # fmt: skip
 
 
@@ -68,7 +69,8 @@ def test_every_command_teaches_by_example(command, or1lab):
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--help", "show tiny", "runs list", "sweep demo --dry-run", "figures nothing", "tables nothing", "doctor --quick"],
+    ["--help", "show tiny", "runs list", "sweep demo --dry-run", "figures nothing", "tables nothing", "doctor --quick",
+     "verify math --gold 5 --pred 5"],
 )
 def test_light_commands_import_nothing_heavy(arguments):
     assert loaded_by(*arguments.split()) == set()
@@ -88,6 +90,9 @@ def test_light_commands_import_nothing_heavy(arguments):
         (("tables", "dmo"), 2, "did you mean 'demo'"),
         (("figures", "demo", "--results", "nowhere"), 2, "or1lab sweep demo"),
         (("runs", "show", "nowhere"), 2, "holds no run"),
+        (("verify", "math", "--gold", "5"), 2, "--gold and --pred"),
+        (("verify", "math", "--gold", "5", "--pred", "5", "--strict"), 2, "--gold and --pred"),
+        (("verify", "math", "--batch", "nowhere.jsonl"), 2, "no file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -22,12 +22,17 @@ class Verdict:
 # (problems, response texts, truncated) -> verdicts, all of the same length
 RewardFn = Callable[[Sequence[Problem], Sequence[str], Sequence[bool]], list[Verdict]]
 
-NAMES = ("tiny", "math")
+NAMES = ("tiny", "math", "math-released")
 
 
 def is_error(verdict: Verdict) -> bool:
     """Judging failed: neither right nor wrong."""
     return verdict.reason.startswith("error")
+
+
+def domain_of(name: str) -> str:
+    """The domain of the problems that a reward judges: "math" for "math" and "math-released"."""
+    return name.partition("-")[0]
 
 
 def get_reward(name: str) -> RewardFn:
@@ -40,4 +45,8 @@ def get_reward(name: str) -> RewardFn:
         from or1lab.rewards.math import score_batch
 
         return score_batch
+    if name == "math-released":  # as in the paper's released code
+        from or1lab.rewards.math import score_released
+
+        return score_released
     raise UsageError(f"no reward '{name}'{did_you_mean(name, NAMES)}; one of: {', '.join(NAMES)}")

@@ -1,9 +1,8 @@
 r"""Mathematics reward: the paper's procedure on Math-Verify (paper §7.1).
 
-The text after the thinking counts. Its last boxed answer is compared with the gold as a string, then by
-`verify(parse("\boxed{gold}"), parse(answer))`; without a box Math-Verify looks for an answer in the text, as in the
-released code. Math-Verify runs in worker processes under our own wall-clock limit (`workers.py`).
-Not here yet: normalisation before Math-Verify beyond delimiters and a bare "pi".
+The text after the thinking counts. Its last boxed answer is compared with the gold as a string, then by the rules of
+`answers.py`, then by `verify(parse("\boxed{gold}"), parse(answer))`; without a box Math-Verify looks for an answer in
+the text, as in the released code. Math-Verify runs in worker processes under our own wall-clock limit (`workers.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 from or1lab.data.problem import Problem
 from or1lab.rewards import Verdict
+from or1lab.rewards.answers import decide, integer, pair
 from or1lab.rewards.workers import WorkerPool
 
 TIMEOUT = 5.0  # seconds a comparison (paper: released code, parse 5 s + verify 5 s)
@@ -54,9 +54,21 @@ def verify_math(response: str, gold: str | list[str], *, timeout: float = TIMEOU
 
 def score_batch(problems: Sequence[Problem], responses: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
     """The verdicts of a batch, in order. A truncated response is never right (reason "truncated")."""
+    return _score(problems, responses, truncated, released=False)
+
+
+def score_released(problems: Sequence[Problem], responses: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
+    """As the released code scores (reward "math-released"): truncated responses and boxes inside unfinished thinking
+    count like any other. For comparisons; it pays for answers that were never given."""
+    return _score(problems, responses, [False for _ in truncated], released=True)
+
+
+def _score(
+    problems: Sequence[Problem], responses: Sequence[str], truncated: Sequence[bool], *, released: bool
+) -> list[Verdict]:
     questions: list[Question | Verdict] = []
     for problem, response, cut in zip(problems, responses, truncated, strict=True):
-        answer = None if cut else find_answer(response)
+        answer = None if cut else find_answer(response, unfinished=released)
         questions.append(TRUNCATED if cut else NO_ANSWER if answer is None else (_golds(problem.gold), answer))
     distinct = list({question for question in questions if not isinstance(question, Verdict)})
     with ThreadPoolExecutor(WORKERS) as threads:
@@ -67,21 +79,22 @@ def score_batch(problems: Sequence[Problem], responses: Sequence[str], truncated
 # ----------------------------------------------------------------------------------------------- what is compared
 
 
-def find_answer(response: str) -> Answer | None:
+def find_answer(response: str, *, unfinished: bool = False) -> Answer | None:
     r"""The part of a response that is judged, or None.
 
-    Only text after the first `</think>` (up to a second one) counts, and thinking that never ended has no answer.
+    Only text after the first `</think>` (up to a second one) counts, and thinking that never ended has no answer
+    (unless `unfinished`: then all of it is searched, as in the released code).
     Of that text: the content of its last box; several boxes joined by "and", "or" or a comma are one answer (their
-    text then is `\boxed{..} and \boxed{..}`); without a box, the end of the text itself.
+    text then is `\boxed{..} and \boxed{..}`); without a box, the end of the text, where it states an answer.
     """
     if "</think>" in response:
         response = response.split("</think>", 2)[1]
-    elif "<think>" in response:
+    elif "<think>" in response and not unfinished:
         return None
     text = response[-TAIL:]
     spans = _boxes(text)
     if not spans:
-        prose = text[-LONGEST_PROSE:].strip()
+        prose = _stated(text[-LONGEST_PROSE:])
         return Answer(prose, boxed=False) if prose else None
     first = len(spans) - 1
     while first > 0 and JOINED.fullmatch(text, spans[first - 1][2], spans[first][0]):
@@ -93,6 +106,26 @@ def find_answer(response: str) -> Answer | None:
     if not answer:
         return None
     return Answer(f"{answer}\\%" if PERCENT.match(text, end) else answer, boxed=True)
+
+
+SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z$\\])|\n\s*\n")
+SUPPOSED = re.compile(r"(?:let|suppose|assume|say|if|consider)\b", re.IGNORECASE)
+DENIED = re.compile(r"answer\s+(?:is\s+not|isn't|is\s+unclear|can\s?not|can't|could\s+not)\b", re.IGNORECASE)
+
+
+def _stated(prose: str) -> str:
+    """The part of a text without a box that states an answer, or nothing.
+
+    Math-Verify takes any last equation for an answer ("Let x = 5. Then I am stuck."). So without the word "answer"
+    only the last sentence counts, and a supposition or a denied answer does not.
+    """
+    prose = re.split(r"<\|", prose)[0].strip()  # the next turn of a chat, begun by mistake
+    if DENIED.search(prose):
+        return ""
+    if "answer" in prose.lower():
+        return prose
+    *_, last = SENTENCE.split(re.sub(r"\s*I hope it is correct\.?\s*$", "", prose))
+    return "" if SUPPOSED.match(last.strip()) else last.strip()
 
 
 BRACE = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
@@ -127,7 +160,11 @@ def _bare(answer: str) -> str:
 
 
 def _golds(gold: str | list[str]) -> tuple[str, ...]:
-    return tuple(_bare(one) for one in ([gold] if isinstance(gold, str) else gold))
+    golds = []
+    for one in [gold] if isinstance(gold, str) else gold:
+        spans = _boxes(one)  # a gold may come with its box, or as the last sentence of a solution
+        golds.append(_bare(one[spans[0][1] : spans[0][2] - 1] if len(spans) == 1 else one))
+    return tuple(golds)
 
 
 # -------------------------------------------------------------------------------------------------- the comparison
@@ -137,10 +174,8 @@ def _judge(question: Question, timeout: float) -> Verdict:
     golds, answer = question
     if answer.text in golds:
         return Verdict(True, "match")
-    integers = {_integer(one) for one in golds}
-    if (integer := _integer(answer.text)) is not None and None not in integers:
-        # Exact and free; Math-Verify would round huge ones to the same float.
-        return Verdict(True, "equivalent") if integer in integers else Verdict(False, "wrong")
+    if answer.boxed and (decided := _decide(golds, answer.text)) is not None:
+        return decided
     if len(answer.text) > LONGEST:
         return Verdict(False, "unparsable")
     verdict = _cache.get(question)  # read once: another thread may clear the cache at any time
@@ -153,17 +188,27 @@ def _judge(question: Question, timeout: float) -> Verdict:
     return verdict
 
 
-def _integer(text: str) -> str | None:
-    """Canonical digits of a plain integer ("025" is "25"), else None. Text, since int() of many digits is slow."""
-    if not re.fullmatch(r"-?[0-9]+", text):
-        return None
-    digits = text.lstrip("-").lstrip("0") or "0"
-    return f"-{digits}" if text.startswith("-") and digits != "0" else digits
+def _decide(golds: tuple[str, ...], answer: str) -> Verdict | None:
+    """The verdict where it takes no algebra. Integers first, whatever their length: that costs nothing."""
+    number = integer(answer)
+    found = [
+        number == value if number is not None and (value := integer(gold)) is not None
+        else decide(gold, answer) if len(answer) <= LONGEST
+        else None
+        for gold in golds
+    ]  # fmt: skip
+    if True in found:
+        return Verdict(True, "equivalent")
+    return None if None in found else Verdict(False, "wrong")
 
 
 def _ask(golds: tuple[str, ...], answer: Answer, timeout: float) -> Verdict:
-    text = _boxed(answer.text) if answer.boxed else answer.text
-    question = {"golds": [_boxed(gold) for gold in golds], "answer": text, "limit": timeout}
+    if answer.boxed:
+        undecided = [gold for gold in golds if decide(gold, answer.text) is None]
+        pairs = [[_boxed(text) for text in pair(gold, answer.text)] for gold in undecided]
+    else:
+        pairs = [[_boxed(pair(gold, "")[0]), answer.text] for gold in golds]
+    question = {"pairs": pairs, "limit": timeout}
     try:
         reason = _pool().ask(question, timeout)
     except TimeoutError:
@@ -176,7 +221,6 @@ def _ask(golds: tuple[str, ...], answer: Answer, timeout: float) -> Verdict:
 
 
 def _boxed(answer: str) -> str:
-    answer = re.sub(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])", r"\\pi ", answer)
     return answer if r"\boxed" in answer else f"\\boxed{{{answer}}}"
 
 

@@ -15,13 +15,9 @@ import pytest
 from or1lab.data.problem import Problem
 from or1lab.errors import UsageError
 from or1lab.recipe import ROOT
-from or1lab.rewards import Verdict, get_reward, math_worker
+from or1lab.rewards import Verdict, domain_of, get_reward, math_worker
 from or1lab.rewards import math as reward
 from or1lab.rewards.math import LONGEST, LONGEST_PROSE, TAIL, find_answer, score_batch, verify_math
-
-CASES = ROOT.parent / "shared" / "data" / "verifier_cases.jsonl"  # not part of the repository
-AGREEMENT = 280 / 286  # measured; lower means that a change made the verifier worse
-FALSE_POSITIVES = 1  # measured
 
 SLOW = "9^{9^{9^{9}}}"  # Math-Verify computes it for longer than anybody waits
 
@@ -115,6 +111,19 @@ def test_without_a_box_the_end_of_the_text_is_searched():
     assert verify_math("The answer is $\\frac{1}{2}$.", "0.5") == Verdict(True, "equivalent")
     assert verify_math("The answer is 3.", "0.5") == Verdict(False, "wrong")
     assert verify_math("I do not know.", "0.5") == Verdict(False, "no answer")
+
+
+@pytest.mark.parametrize(
+    "prose, right",
+    [
+        ("The answer is 5.", True), ("Answer: 5. I checked it twice.", True), ("Therefore, there are 5 of them.", True),
+        ("$5$", True), ("It is 5.\n\nI hope it is correct.", True), ("So we get 5.<|im_end|>", True),
+        ("Let x = 5. Then we get stuck.", False), ("Suppose that x = 5", False), ("The answer is not 5.", False),
+        ("We know x = 5.\n\nThe rest is beyond me.", False), ("The answer can't be 5.", False), ("It is 6.", False),
+    ],
+)  # fmt: skip
+def test_without_a_box_only_a_stated_answer_counts(prose, right):
+    assert verify_math(prose, "5").correct == right
 
 
 def test_boxes_far_before_the_end_do_not_count():
@@ -216,6 +225,22 @@ def test_a_batch_keeps_its_order_and_asks_each_question_once(monkeypatch):
 def test_a_truncated_response_is_never_right():
     answers = [box("7"), "<think>" + box("7"), ""]
     assert score_batch([problem("7")] * 3, answers, [True] * 3) == [Verdict(False, "truncated")] * 3
+
+
+def test_the_released_behaviour_is_an_option_of_its_own():
+    released = get_reward("math-released")
+    answers = [box("7"), "<think>" + box("7"), "<think>" + box("8"), "<think>" + box("8") + "</think>" + box("7")]
+    found = released([problem("7")] * 4, answers, [True, True, False, False])
+    assert [one.reason for one in found] == ["match", "match", "wrong", "match"]
+    ours = score_batch([problem("7")] * 4, answers, [True, True, False, False])
+    assert [one.reason for one in ours] == ["truncated", "truncated", "no answer", "match"]
+    assert domain_of("math-released") == domain_of("math") == "math" and domain_of("tiny") == "tiny"
+
+
+def test_a_response_of_a_hundred_megabytes_is_read_from_its_end():
+    begin = time.monotonic()
+    assert verify_math("x " * 50_000_000 + box("7"), "7").correct
+    assert time.monotonic() - begin < 5
 
 
 def test_a_batch_of_unequal_lists_is_an_error():
@@ -332,7 +357,7 @@ def test_a_worker_whose_caller_died_ends_itself():
     worker = subprocess.Popen(
         [sys.executable, "-P", math_worker.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    question = json.dumps({"golds": [box(r"\frac12")], "answer": box(SLOW), "limit": 0})
+    question = json.dumps({"pairs": [[box(r"\frac12"), box(SLOW)]], "limit": 0})
     out, _ = worker.communicate(question + "\n", timeout=60)
     assert out == '"ready"\n' and worker.returncode == -signal.SIGALRM
 
@@ -352,19 +377,3 @@ assert verify_math(r"\boxed{0.125}", r"\frac18").correct and len(psutil.Process(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT, timeout=60
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-
-
-# --------------------------------------------------------------------------------------- other people's cases
-
-
-def test_agreement_with_the_cases_of_public_verifiers_has_not_sunk():
-    if not CASES.is_file():
-        pytest.skip("needs the verifier cases beside the repository")
-    rows = [row for row in map(json.loads, CASES.open(encoding="utf-8")) if not row.get("policy")]
-    found = [
-        verify_math(row["pred"] if row["form"] == "response" else box(row["pred"]), row["gold"])
-        for row in rows
-    ]
-    unlike = [(row["id"], v) for row, v in zip(rows, found, strict=True) if v.correct != row["expected"]]
-    assert sum(v.correct for _, v in unlike) <= FALSE_POSITIVES, unlike
-    assert 1 - len(unlike) / len(rows) >= AGREEMENT, unlike
