@@ -31,6 +31,7 @@ from or1lab.rewards.compare import Checker, same_text, same_value
 from or1lab.rewards.inside import wire
 from or1lab.rewards.sandbox import Broken, Child, Limits, TooMuch, unsafe
 
+PREFIX = "error: import_prefix does not run here"
 LONGEST = 1_000_000  # characters of a program; no honest one comes near
 FENCE = re.compile(r"```python[0-9]?[^\S\n]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
@@ -199,7 +200,7 @@ class _Run:
     def loaded(self, child: Child) -> tuple[str, list]:
         """("", the names found in the submission) or (why it failed, [])."""
         if (first := self.started(child)) != "ready":
-            return ("error: bad import_prefix" if first == "prefix" else "syntax error"), []
+            return (PREFIX if first == "prefix" else "syntax error"), []
         message = child.receive(self.soon())
         if message[0] == "loaded" and len(message) == 2 and isinstance(message[1], list):
             return "", message[1]
@@ -245,7 +246,7 @@ class _Run:
             elif message[0] == "stopped":
                 return "runtime error"
             elif message[0] == "prefix":
-                return "error: bad import_prefix"
+                return PREFIX
             else:
                 return "passed" if self.passed == self.total else self.outcome(reasons)
 

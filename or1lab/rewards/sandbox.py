@@ -3,9 +3,9 @@
     with Child({"role": "stdio", "source": source}, limits, stdin=text) as child: ...
 
 Inside: no network; new user, PID, IPC and UTS namespaces; an unprivileged user without capabilities; a read-only root
-that holds the interpreter and the system's libraries and nothing else; an empty /tmp of limited size; an empty
-environment; hard limits on CPU time, address space, file size and open files; no second process (`seccomp.py`). The
-child dies with its parent. What runs inside is `child.py`.
+that holds the interpreter, the system's libraries and the PACKAGES and nothing else; an empty /tmp of limited size;
+an empty environment; hard limits on CPU time, address space, file size and open files; no second process
+(`seccomp.py`). The child dies with its parent. What runs inside is `child.py`.
 
 Not covered: flaws of the kernel itself, the time that a submission can measure, and CPUs that leak what others compute.
 As root the user inside is root outside too, though without capabilities and behind the same walls.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import json
 import marshal
 import math
@@ -43,7 +44,9 @@ INSIDE = "/sandbox"  # where the child's scripts lie
 START = 60.0  # seconds for the interpreter to start; generous, for a busy machine
 PARSE = 10.0  # seconds for reading a submission, beside those of a test
 TMP_BYTES = 64 << 20
+PACKAGES = ("numpy", "sortedcontainers")  # what coding sites offer beside the standard library; there if installed here
 ENVIRONMENT = {"HOME": "/tmp", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0", "TZ": "UTC"}
+ENVIRONMENT["OPENBLAS_NUM_THREADS"] = "1"  # else numpy takes address space for every core
 DEVICES = ("null", "zero", "random", "urandom")
 MEND = "install bubblewrap (apt-get install bubblewrap), and allow user namespaces where it is forbidden"
 
@@ -246,6 +249,11 @@ def _bubblewrap() -> tuple[str, ...]:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         options += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{name}"]
     options += ["--ro-bind", str(SCRIPTS), INSIDE]
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        for folder in spec and spec.submodule_search_locations or ():
+            for suffix in ("", ".libs"):  # the second holds the shared libraries of a wheel
+                options += ["--ro-bind-try", folder + suffix, f"/packages/{name}{suffix}"]
     return (*options, "--size", str(TMP_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/")
 
 

@@ -229,6 +229,12 @@ def test_asserts_may_use_helpers_of_the_submission_and_modules():
     assert outcome(source, tests) == (True, "passed", 6, 6)
 
 
+def test_packages_of_coding_sites_are_there():
+    source = "import numpy\ndef add(a, b): return int(numpy.array([[a, b]]).dot([1, 1])[0])"
+    assert outcome(source, ADD) == (True, "passed", 2, 2)
+    assert outcome("import pandas\ndef add(a, b): return a + b", ADD) == (False, "runtime error", 0, 2)
+
+
 # --------------------------------------------------------------------------------------------------- bad records
 
 
@@ -318,6 +324,12 @@ def test_attacks(row, monkeypatch):
         verdict = judge(source, problem, limits=QUICK)
         with pytest.raises(TimeoutError):
             server.accept()
+        if problem["mode"] == "functional":  # the same, as asserts
+            calls = zip(problem["inputs"], problem["outputs"], strict=True)
+            cases = [f"assert {problem['fn_name']}(*{given!r}) == {wanted!r}" for given, wanted in calls]
+            asserted = judge(source, {"assert_case": cases}, limits=QUICK)
+            assert asserted.correct == (row["verdict"] == "pass"), asserted
+            assert not is_error(asserted)
     assert verdict.correct == (row["verdict"] == "pass"), verdict
     assert not is_error(verdict)
     for path in row["absent_paths"]:

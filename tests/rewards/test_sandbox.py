@@ -44,7 +44,22 @@ def attempt(statements: str, limits: Limits = Limits()) -> str:  # noqa: B008 - 
 @needs_bubblewrap
 def test_the_root_is_small_and_cannot_be_written():
     assert set(eval(run("import os\nprint(os.listdir('/'))")[0])) <= {
-        *("bin", "dev", "etc", "lib", "lib32", "lib64", "proc", "root", "home", "opt", "sandbox", "tmp", "usr"),
+        *(
+            "bin",
+            "dev",
+            "etc",
+            "lib",
+            "lib32",
+            "lib64",
+            "proc",
+            "root",
+            "home",
+            "opt",
+            "packages",
+            "sandbox",
+            "tmp",
+            "usr",
+        ),
     }
     for path in ("/x", "/root/x", "/usr/lib/x", "/sandbox/x", "/dev/x", os.__file__):
         assert attempt(f"open({path!r}, 'w').write('x')"), path

@@ -233,6 +233,7 @@ def main() -> None:
     channel = Channel(int(sys.argv[1]))
     sys.argv[:] = ["main.py"]
     del sys.path[0]  # this folder
+    sys.path.append("/packages")
     task = channel.receive()
     restrict(task["limits"])
     vars(builtins).update(exit=sys.exit, quit=sys.exit)  # the module that defines them (`site`) is not loaded
