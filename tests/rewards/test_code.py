@@ -324,7 +324,7 @@ def test_attacks(row, monkeypatch):
         verdict = judge(source, problem, limits=QUICK)
         with pytest.raises(TimeoutError):
             server.accept()
-        if problem["mode"] == "functional":  # the same, as asserts
+        if problem["mode"] == "functional" and "class Solution" not in source:  # the same, as asserts
             calls = zip(problem["inputs"], problem["outputs"], strict=True)
             cases = [f"assert {problem['fn_name']}(*{given!r}) == {wanted!r}" for given, wanted in calls]
             asserted = judge(source, {"assert_case": cases}, limits=QUICK)
