@@ -23,6 +23,7 @@ import json
 import marshal
 import math
 import os
+import py_compile
 import select
 import shutil
 import signal
@@ -212,7 +213,8 @@ class Child:
 def _command(folder: str | None, channel: int, alive: int, files: list) -> tuple[list[str], list[int]]:
     """The command line of a child, and the descriptors it needs; `files` gets what to close afterwards."""
     where = INSIDE if folder is None else str(SCRIPTS)
-    python = [os.path.realpath(sys.executable), "-S", "-s", "-B", f"{where}/child.py", str(channel)]
+    start = f"import sys; sys.path.insert(0, {where!r}); import child; child.main()"  # imported: compiled once
+    python = [os.path.realpath(sys.executable), "-S", "-s", "-P", "-B", "-c", start, str(channel)]
     if folder is not None:
         return python, [channel, alive]
     command, passed = list(_bubblewrap()), [channel, alive]
@@ -284,6 +286,9 @@ def _memory_file(content: bytes) -> IO[bytes]:
 @functools.cache
 def layers() -> dict[str, bool]:
     """Which walls stand on this machine: tried once, by looking at them from inside."""
+    with contextlib.suppress(OSError):  # an installation that cannot be written compiles at every start
+        for script in SCRIPTS.glob("*.py"):
+            py_compile.compile(str(script), quiet=2)
     base = [*_bubblewrap(), "--", os.path.realpath(sys.executable), "-S", "-s", "-P", "-c"]
     open_walls = "import os; os._exit(any(os.access(path, os.W_OK) for path in ('/', '/usr/lib', '/proc/sys/kernel')))"
     works = shutil.which("bwrap") is not None and _runs([*base, open_walls])

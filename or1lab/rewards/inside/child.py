@@ -1,6 +1,6 @@
 """What runs inside the sandbox: loads a submission, or tests, and talks to the judge. Started by `sandbox.Child`.
 
-    python child.py DESCRIPTOR
+    python -c "import child; child.main()" DESCRIPTOR
 
 The first message on the descriptor says what to do (`role`): "stdio" runs a program once, "calls" loads a submission
 and answers calls into it, "tests" runs test code whose calls go, through the judge, to another sandbox with the
@@ -19,7 +19,7 @@ import os
 import resource
 import sys
 
-import wire  # found beside this script, which is never imported
+import wire  # found beside this file: the judge imports only that one
 
 TYPE_CHECKING = False  # `typing` is 8 ms
 if TYPE_CHECKING:
@@ -244,7 +244,3 @@ def main() -> None:
     {"stdio": stdio, "calls": calls, "tests": tests}[task["role"]](task, channel)
     if task["role"] == "tests":
         os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
