@@ -39,6 +39,7 @@ def prepare(source: str, check: bool) -> Prepared:
                 raise NoTests("no function `check`")
             body, owner = functions[-1].body, functions[-1]
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         report = "report"
         while report in used:
             report += "_"
@@ -50,7 +51,10 @@ def prepare(source: str, check: bool) -> Prepared:
         code = marshal.dumps(compile(ast.fix_missing_locations(tree), "tests", "exec", dont_inherit=True))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise error if isinstance(error, NoTests) else NoTests(f"tests do not parse ({type(error).__name__})") from None
-    return Prepared(code, total, tuple(sorted(used - set(dir(builtins)))), report)
+    # A builtin is the submission's only where nothing else can be under test: else its `abs` would decide asserts.
+    called = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
+    names = used - set(dir(builtins)) or (called if len(called) == 1 else set())
+    return Prepared(code, total, tuple(sorted(names)), report)
 
 
 def cases(texts: list[str]) -> str:

@@ -19,6 +19,7 @@ from or1lab.rewards.sandbox import Limits
 
 DATA = ROOT.parent / "shared" / "data"  # not part of the repository
 QUICK = Limits(seconds=1.0)
+PATIENT = Limits(seconds=30.0)  # for reference solutions, on a busy machine
 ADD = {"inputs": [[1, 2], [3, 4]], "outputs": [3, 7], "fn_name": "add"}
 SUM = {"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]}
 CHECK = {
@@ -214,6 +215,12 @@ def turn(item):
     assert outcome(source, tests) == (True, "passed", 3, 3)
 
 
+def test_a_builtin_is_the_submission_s_only_where_it_alone_can_be_under_test():
+    lie = "def abs(x): return 0\ndef f(): return 5"
+    assert outcome(lie, {"assert_case": ["assert abs(f() - 9) < 1e-6"]}) == (False, "wrong answer", 0, 1)
+    assert outcome("def sum(a, b): return a + b", {"assert_case": ["assert sum(1, 2) == 3"]}) == (True, "passed", 1, 1)
+
+
 def test_asserts_may_use_helpers_of_the_submission_and_modules():
     tests = {
         "assert_case": [
@@ -266,18 +273,18 @@ def test_functional(row):
     record = {"import_prefix": "", "test_code": row["test"], "entry_point": row["entry_point"]}
     tests = {"assert_case": row["test"]} if isinstance(row["test"], list) else record
     broken = f"{row['solution']}\ndef {row['entry_point']}(*args, **kwargs): return [args, -987654321]"
-    verdict = judge(row["solution"], tests)
+    verdict = judge(row["solution"], tests, limits=PATIENT)
     assert verdict.correct, verdict
     assert not judge(broken, tests).correct
     if row["io"]:
-        verdict = judge(f"thought</think>\n```python\n{row['solution']}\n```", row["io"])
+        verdict = judge(f"thought</think>\n```python\n{row['solution']}\n```", row["io"], limits=PATIENT)
         assert verdict.correct, verdict
         assert not judge(broken, row["io"]).correct
 
 
 @pytest.mark.parametrize("row", rows("code_leetcode.jsonl"))
 def test_leetcode(row):
-    verdict = judge(row["solution"], row["ground_truth"], limits=Limits(seconds=20))
+    verdict = judge(row["solution"], row["ground_truth"], limits=PATIENT)
     assert verdict.correct, verdict
     name = row["ground_truth"]["entry_point"].removeprefix("Solution().")
     broken = f"{row['solution']}\nSolution.{name} = lambda *args, **kwargs: -987654321"
@@ -286,7 +293,7 @@ def test_leetcode(row):
 
 @pytest.mark.parametrize("row", rows("code_stdio.jsonl"))
 def test_stdio(row):
-    verdict = judge(row["solution"], row["tests"], limits=Limits(seconds=30))
+    verdict = judge(row["solution"], row["tests"], limits=PATIENT)
     assert verdict.correct, verdict
     assert not judge("print(-987654321)", row["tests"]).correct
 
