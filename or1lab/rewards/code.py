@@ -17,7 +17,6 @@ for all its tests.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import time
@@ -94,6 +93,8 @@ def _judge(response: str, tests: Any, limits: Limits, checker: Checker | None) -
         return run.verdict("output limit")
     except Broken:
         return run.verdict("exited early")
+    except NoTests as error:
+        return run.verdict(f"error: {error}")
 
 
 class _Run:
@@ -149,7 +150,7 @@ class _Run:
             if time.monotonic() >= self.end:
                 raise TimeoutError
             task = {"role": "stdio", "source": source}
-            with Child(task, self.limits, self.limits.seconds, given.encode(errors="surrogateescape")) as child:
+            with Child(task, self.limits, self.limits.seconds, given.encode(errors="surrogatepass")) as child:
                 if self.started(child) != "ready":
                     return "syntax error"
                 output, status = child.output(self.soon())
@@ -184,9 +185,12 @@ class _Run:
         return self.outcome(reasons)
 
     def right(self, given: Any, found: Any, wanted: Any, same: Any) -> bool:
-        with contextlib.suppress(RecursionError):  # a cycle in what came back
+        try:
             return bool(self.checker(given, found, wanted) if self.checker else same(found, wanted))
-        return False
+        except Exception as error:
+            if self.checker:
+                raise NoTests(f"the checker raised {type(error).__name__}") from error
+            return False  # a cycle in what came back
 
     # --------------------------------------------------------------------------------------- calls and asserts
 

@@ -122,6 +122,12 @@ def test_a_checker_decides_where_several_outputs_are_valid():
     assert outcome("print(4, 6)", tests) == (False, "wrong answer", 0, 1)
     assert outcome("print(4, 6)", tests, checker=adds_up) == (True, "passed", 1, 1)
     assert outcome("print(4, 7)", tests, checker=adds_up) == (False, "wrong answer", 0, 1)
+    assert is_error(judge("print('x')", tests, checker=adds_up))  # its own fault, whatever was printed
+
+
+def test_odd_characters_in_tests_are_ordinary():
+    tests = {"inputs": ["\ud800\0é"], "outputs": ["4\n"]}
+    assert outcome("print(len(open(0, errors='surrogatepass').read()) + 1)", tests)[:2] == (True, "passed")
 
 
 # ---------------------------------------------------------------------------------------------------- functions
