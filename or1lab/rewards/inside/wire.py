@@ -12,13 +12,16 @@ since every submission pays for what is imported here.
 
 from __future__ import annotations
 
+from _collections_abc import Iterator  # `collections` would be 3 ms more
 from _json import encode_basestring_ascii as quote  # `json` itself would import `re`: 4 ms a process
-from collections import deque
-from collections.abc import Iterator, Mapping
 
 TYPE_CHECKING = False  # `typing` is 8 ms
 if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Mapping
     from typing import Any
+else:
+    from _collections import deque
 
 SEQUENCES: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "f", deque: "q"}
 LONG = 10**4000  # a longer integer travels in hexadecimal: Python refuses to read more than 4300 decimal digits
