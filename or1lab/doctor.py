@@ -131,7 +131,7 @@ def isolation() -> Check:
     if output("bwrap", "--unshare-all", "--ro-bind", "/", "/", "true") is not None:
         return Check("isolation", "ok", "bubblewrap works", "")
     why, mend = ("forbidden", "allow user namespaces") if shutil.which("bwrap") else ("missing", "install it (Linux)")
-    return Check("isolation", "note", f"bubblewrap is {why}: code rewards will need it; maths rewards don't", mend)
+    return Check("isolation", "note", f"bubblewrap is {why}: code rewards need it; maths rewards don't", mend)
 
 
 def setup() -> str:

@@ -19,6 +19,14 @@ class Verdict:
     reason: str
 
 
+@dataclass(frozen=True)
+class CodeVerdict(Verdict):
+    """The verdict on a program: right when it passed all its tests, of which it passed `passed`."""
+
+    passed: int = 0
+    total: int = 0
+
+
 # (problems, response texts, truncated) -> verdicts, all of the same length
 RewardFn = Callable[[Sequence[Problem], Sequence[str], Sequence[bool]], list[Verdict]]
 

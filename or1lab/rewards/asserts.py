@@ -1,0 +1,79 @@
+"""Test code with asserts, made ready to be run away from the submission (`inside/child.py`, role "tests").
+
+Each statement that asserts something becomes a test of its own, which reports whether it held: so a fraction is known,
+and a later assert still runs when an earlier one fails.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import marshal
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Test code ready to run."""
+
+    code: bytes  # marshalled; calls `report(held)` once a test
+    total: int
+    names: tuple[str, ...]  # what it uses and does not define: the submission may
+    report: str  # a name that the test code itself does not use
+
+
+class NoTests(ValueError):
+    """A record whose tests cannot be run."""
+
+
+@functools.lru_cache(maxsize=256)  # the responses of a group share their tests
+def prepare(source: str, check: bool) -> Prepared:
+    """`source` with each assert reported; with `check`, those in the function of that name. Raises NoTests."""
+    try:
+        tree = ast.parse(source)
+        body, owner = tree.body, None
+        if check:
+            functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "check"]
+            if not functions:
+                raise NoTests("no function `check`")
+            body, owner = functions[-1].body, functions[-1]
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        report = "report"
+        while report in used:
+            report += "_"
+        wrapped = [_reported(statement, report) if _asserts(statement) else statement for statement in body]
+        total = sum(map(_asserts, body))
+        if not total:
+            raise NoTests("no assert")
+        (owner or tree).body = wrapped
+        code = marshal.dumps(compile(ast.fix_missing_locations(tree), "tests", "exec", dont_inherit=True))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise error if isinstance(error, NoTests) else NoTests(f"tests do not parse ({type(error).__name__})") from None
+    # A builtin is the submission's only where nothing else can be under test: else its `abs` would decide asserts.
+    called = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
+    names = used - set(dir(builtins)) or (called if len(called) == 1 else set())
+    return Prepared(code, total, tuple(sorted(names)), report)
+
+
+def cases(texts: list[str]) -> str:
+    """The source of several assert tests; each text, with the lines before its assert, is one."""
+    return "\n".join(f"if True:\n{_indented(text)}" for text in texts)
+
+
+def _indented(text: str) -> str:
+    # By the parser's own spelling: indenting the text would change strings of several lines.
+    return "\n".join(f"    {line}" for line in ast.unparse(ast.parse(text)).splitlines() or ["pass"])
+
+
+def _asserts(statement: ast.stmt) -> bool:
+    return any(isinstance(node, ast.Assert) for node in ast.walk(statement))
+
+
+def _reported(statement: ast.stmt, report: str) -> ast.stmt:
+    def call(held: bool) -> ast.stmt:
+        return ast.Expr(ast.Call(ast.Name(report, ast.Load()), [ast.Constant(held)], []))
+
+    failed = ast.ExceptHandler(ast.Name("Exception", ast.Load()), None, [call(False)])
+    return ast.Try([statement], [failed], [call(True)], [])

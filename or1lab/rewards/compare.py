@@ -1,0 +1,55 @@
+"""Whether what a program printed or returned is what was expected, by LiveCodeBench's rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+# (input, what came back, what was expected) -> right? For problems with several valid outputs.
+Checker = Callable[[Any, Any, Any], bool]
+
+NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+
+
+def same_text(printed: str, expected: str) -> bool:
+    """Line by line, without blanks at the ends of lines and of the whole; lines of numbers are equal as numbers."""
+    left, right = printed.strip().split("\n"), expected.strip().split("\n")
+    return len(left) == len(right) and all(map(_same_line, left, right))
+
+
+def _same_line(left: str, right: str) -> bool:
+    a, b = left.split(), right.split()
+    if a == b:
+        return True
+    return (
+        len(a) == len(b)
+        and all(NUMBER.fullmatch(token) for token in a + b)
+        and all(x == y or Decimal(x) == Decimal(y) for x, y in zip(a, b, strict=True))
+    )
+
+
+def same_value(returned: Any, expected: Any) -> bool:
+    """Equal as the plain data of JSON: a tuple is a list, a key is text. Visits no more than `expected` holds."""
+    if isinstance(expected, (list, tuple)):
+        return (
+            isinstance(returned, (list, tuple))
+            and len(returned) == len(expected)
+            and all(map(same_value, returned, expected))
+        )
+    if isinstance(expected, dict):
+        if not isinstance(returned, dict) or len(returned) != len(expected):
+            return False
+        keyed = {_key(key): value for key, value in returned.items()}
+        return all(_key(key) in keyed and same_value(keyed[_key(key)], value) for key, value in expected.items())
+    if isinstance(expected, (int, float)):
+        return isinstance(returned, (int, float)) and returned == expected
+    return type(returned) is type(expected) and bool(returned == expected)
+
+
+def _key(key: Any) -> Any:
+    """As JSON writes it."""
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    return repr(key) if isinstance(key, (int, float)) else key

@@ -1,0 +1,368 @@
+"""Code judge: what counts as the program, each kind of record, and the public data where it is at hand."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import sysconfig
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from or1lab.recipe import ROOT
+from or1lab.rewards import CodeVerdict, Verdict, is_error, sandbox
+from or1lab.rewards.code import find_code, judge
+from or1lab.rewards.sandbox import Limits
+
+DATA = ROOT.parent / "shared" / "data"  # not part of the repository
+QUICK = Limits(seconds=1.0)
+PATIENT = Limits(seconds=30.0)  # for reference solutions, on a busy machine
+ADD = {"inputs": [[1, 2], [3, 4]], "outputs": [3, 7], "fn_name": "add"}
+SUM = {"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]}
+CHECK = {
+    "import_prefix": "import math\nclass Node:\n    def __init__(self, value, next=None):\n"
+    "        self.value, self.next = value, next\n",
+    "test_code": "def check(candidate):\n    assert candidate(4) == 2\n    assert candidate(9) == 3",
+    "entry_point": "Solution().root",
+}
+
+pytestmark = pytest.mark.skipif(not sandbox.layers()["bubblewrap"], reason="bubblewrap does not work here")
+
+
+def outcome(source: str, tests, **options) -> tuple[bool, str, int, int]:
+    verdict = judge(source, tests, **options)
+    return verdict.correct, verdict.reason, verdict.passed, verdict.total
+
+
+def rows(name: str) -> list:
+    path = DATA / name
+    if not path.exists():
+        return [pytest.param(None, marks=pytest.mark.skip(reason=f"no ../shared/data/{name}"))]
+    parsed = map(json.loads, path.read_text(encoding="utf-8", errors="surrogatepass").splitlines())
+    return [pytest.param(row, id=row["id"]) for row in parsed]
+
+
+# ------------------------------------------------------------------------------------------------ what is the code
+
+
+@pytest.mark.parametrize(
+    "response, found",
+    [
+        ("print(1)", "print(1)"),
+        ("so:\n```python\nprint(1)\n```\nDone.", "print(1)\n"),
+        ("```python\nprint(1)\n```\nno:\n```python\nprint(2)\n```", "print(2)\n"),
+        ("```python\nprint(1)\n```\n```\nplain\n```", "print(1)\n"),
+        ("```python\r\nprint(1)\r\n```", "print(1)\r\n"),
+        ("<think>```python\nprint(1)\n```</think>```python\nprint(2)\n```", "print(2)\n"),
+        ("```python\nprint(1)\n```</think>none", None),
+        ("<think>```python\nprint(1)\n```", None),
+        ("a</think>```python\nprint(1)\n```</think>```python\nprint(2)\n```", "print(1)\n"),
+        ("```python\nprint(1)", None),
+        ("```cpp\nint main;\n```", None),
+        ("", ""),
+    ],
+)
+def test_the_last_python_block_after_the_thinking_counts(response, found):
+    assert find_code(response) == found
+
+
+def test_a_verdict_of_two_still_works_and_that_of_a_program_is_one():
+    assert Verdict(True, "match") == Verdict(True, "match")
+    assert isinstance(CodeVerdict(True, "passed", 2, 2), Verdict)
+
+
+# --------------------------------------------------------------------------------------------- inputs and outputs
+
+
+@pytest.mark.parametrize(
+    "source, expected",
+    [
+        ("print(sum(map(int, input().split())))", (True, "passed", 2, 2)),
+        ("print(f'  {sum(map(int, input().split()))}.0  \\n\\n')", (True, "passed", 2, 2)),
+        ("print(3)", (False, "wrong answer", 1, 2)),
+        ("print(sum(map(int, input().split())))\nexit(0)", (True, "passed", 2, 2)),
+        ("print(sum(map(int, input().split())))\nraise ValueError", (False, "runtime error", 0, 2)),
+        ("", (False, "no code", 0, 2)),
+        ("pass", (False, "wrong answer", 0, 2)),
+        ("print(", (False, "syntax error", 0, 2)),
+        ("print(3)\0", (False, "syntax error", 0, 2)),
+        ("print('\ud800')", (False, "syntax error", 0, 2)),
+        ("(" * 100_000, (False, "syntax error", 0, 2)),
+        ("x = 1\n" * 200_000, (False, "syntax error", 0, 2)),  # longer than any honest program
+        ("import sys\nsys.stdout.buffer.write(bytes(range(256)))", (False, "wrong answer", 0, 2)),
+        ("import sys\nprint(sum(map(int, open('/dev/stdin').read().split())))", (True, "passed", 2, 2)),
+        ("import sys\nprint(sum(map(int, open(0).read().split())), file=sys.stdout)", (True, "passed", 2, 2)),
+        ("if __name__ == '__main__':\n    print(sum(map(int, input().split())))", (True, "passed", 2, 2)),
+    ],
+)
+def test_programs(source, expected):
+    assert outcome(source, SUM) == expected
+
+
+def test_programs_that_run_too_long_or_print_too_much():
+    assert outcome("while True: pass", SUM, limits=QUICK) == (False, "timeout", 0, 2)
+    assert outcome("while True: print('x' * 999)", SUM, limits=QUICK) == (False, "output limit", 0, 2)
+    assert outcome("print(3)", SUM, limits=Limits(total=0.0)) == (False, "timeout", 0, 2)
+
+
+def test_a_list_of_named_tests_is_a_record_too():
+    tests = [{"name": "a", "input": "1 2", "output": "3"}, {"name": "b", "input": "3 4\r\n", "output": "7\r\n"}]
+    assert outcome("print(sum(map(int, input().split())))", tests) == (True, "passed", 2, 2)
+
+
+def test_a_checker_decides_where_several_outputs_are_valid():
+    tests = {"inputs": ["10\n"], "outputs": ["3 7\n"]}
+
+    def adds_up(given: str, printed: str, expected: str) -> bool:
+        return sum(map(int, printed.split())) == int(given)
+
+    assert outcome("print(4, 6)", tests) == (False, "wrong answer", 0, 1)
+    assert outcome("print(4, 6)", tests, checker=adds_up) == (True, "passed", 1, 1)
+    assert outcome("print(4, 7)", tests, checker=adds_up) == (False, "wrong answer", 0, 1)
+    assert is_error(judge("print('x')", tests, checker=adds_up))  # its own fault, whatever was printed
+
+
+def test_odd_characters_in_tests_are_ordinary():
+    tests = {"inputs": ["\ud800\0é"], "outputs": ["4\n"]}
+    assert outcome("print(len(open(0, errors='surrogatepass').read()) + 1)", tests)[:2] == (True, "passed")
+
+
+# ---------------------------------------------------------------------------------------------------- functions
+
+
+@pytest.mark.parametrize(
+    "source, expected",
+    [
+        ("def add(a, b): return a + b", (True, "passed", 2, 2)),
+        ("class Solution:\n    def add(self, a: int, b: int) -> Optional[int]: return a + b", (True, "passed", 2, 2)),
+        ("add = lambda *all: reduce(xor, all) if gcd(*all) > 9 else sum(all)", (True, "passed", 2, 2)),
+        ("def add(a, b): return 3", (False, "wrong answer", 1, 2)),
+        ("def add(a, b): return float(a + b)", (True, "passed", 2, 2)),
+        ("def add(a, b): return str(a + b)", (False, "wrong answer", 0, 2)),
+        ("def add(a): return 3", (False, "runtime error", 0, 2)),
+        ("def sub(a, b): return 3", (False, "missing function", 0, 2)),
+        ("add = 3", (False, "missing function", 0, 2)),
+        ("raise ValueError", (False, "runtime error", 0, 2)),
+        ("import os\nos._exit(0)", (False, "exited early", 0, 2)),
+        ("def add(a, b): import os; os._exit(0)", (False, "exited early", 0, 2)),
+        ("print('noise')\ndef add(a, b): print(a); return a + b", (True, "passed", 2, 2)),
+    ],
+)
+def test_functions(source, expected):
+    assert outcome(source, ADD) == expected
+
+
+def test_functions_of_livecodebench_take_json_lines():
+    tests = {"inputs": ['["a", "b"]\n2', "[]\n0"], "outputs": ['["a", "b"]', "[]"], "fn_name": "head"}
+    assert outcome("def head(items, k): return tuple(items[:k])", tests) == (True, "passed", 2, 2)
+    assert outcome("def head(items, k): return set(items[:k])", tests) == (False, "wrong answer", 0, 2)
+
+
+@pytest.mark.parametrize("value", ["{1: [2]}", "{'1': (2,)}", "defaultdict(list, {1: [2]})", "OrderedDict({1: [2]})"])
+def test_values_are_compared_as_the_data_of_json(value):
+    tests = {"inputs": [[]], "outputs": [{"1": [2]}], "fn_name": "f"}
+    assert outcome(f"def f(): return {value}", tests) == (True, "passed", 1, 1)
+
+
+def test_each_call_has_its_own_time():
+    source = "import time\ndef add(a, b): time.sleep(0.6); return a + b"
+    assert outcome(source, ADD, limits=QUICK) == (True, "passed", 2, 2)
+    assert outcome(source, ADD, limits=Limits(seconds=0.3)) == (False, "timeout", 0, 2)
+
+
+# ------------------------------------------------------------------------------------------------------ asserts
+
+ROOTS = "class Solution:\n    def root(self, n): return {}"
+
+
+@pytest.mark.parametrize(
+    "source, expected",
+    [
+        (ROOTS.format("math.isqrt(n)"), (True, "passed", 2, 2)),
+        (ROOTS.format("2"), (False, "wrong answer", 1, 2)),
+        (ROOTS.format("1 // 0"), (False, "runtime error", 0, 2)),
+        (ROOTS.format("exit(0)"), (False, "runtime error", 0, 2)),
+        ("import os\nos._exit(0)", (False, "exited early", 0, 2)),
+        ("raise SystemExit(0)", (False, "runtime error", 0, 2)),
+        ("def root(n): return 2", (False, "missing function", 0, 2)),
+        ("class Solution: pass", (False, "missing function", 0, 2)),
+        ("def check(candidate): pass\n" + ROOTS.format("2"), (False, "wrong answer", 1, 2)),
+        (ROOTS.format("type('E', (), {'__eq__': lambda *a: True})()"), (False, "wrong answer", 0, 2)),
+        (ROOTS.format("n and Node.__eq__ and Node(1)"), (False, "wrong answer", 0, 2)),
+        ("Node.__eq__ = lambda *a: True\n" + ROOTS.format("Node(1)"), (False, "wrong answer", 0, 2)),
+        ("import builtins\nbuiltins.AssertionError = Warning\n" + ROOTS.format("0"), (False, "wrong answer", 0, 2)),
+        ("import gc\n" + ROOTS.format("gc.get_objects()[0:1]"), (False, "wrong answer", 0, 2)),
+    ],
+)
+def test_test_code_runs_out_of_reach_of_the_submission(source, expected):
+    assert outcome(source, CHECK) == expected
+
+
+def test_objects_of_the_prefix_and_changes_in_place_are_carried_over():
+    tests = CHECK | {
+        "test_code": "def check(candidate):\n"
+        "    node = candidate(Node(1, Node(2)))\n"
+        "    assert (node.value, node.next.value) == (2, 1)\n"
+        "    items = [3, 1]\n"
+        "    assert candidate(items) is None\n"
+        "    assert items == [1, 3]\n",
+        "entry_point": "turn",
+    }
+    source = """
+def turn(item):
+    if isinstance(item, list):
+        item.sort()
+    else:
+        return Node(item.next.value, Node(item.value))
+"""
+    assert outcome(source, tests) == (True, "passed", 3, 3)
+
+
+def test_a_builtin_is_the_submission_s_only_where_it_alone_can_be_under_test():
+    lie = "def abs(x): return 0\ndef f(): return 5"
+    assert outcome(lie, {"assert_case": ["assert abs(f() - 9) < 1e-6"]}) == (False, "wrong answer", 0, 1)
+    assert outcome("def sum(a, b): return a + b", {"assert_case": ["assert sum(1, 2) == 3"]}) == (True, "passed", 1, 1)
+
+
+def test_asserts_may_use_helpers_of_the_submission_and_modules():
+    tests = {
+        "assert_case": [
+            "assert decode(encode('ab')) == 'ab'",
+            "import math\nassert math.isclose(half(1), 0.5)",
+            "assert math.floor(half(3)) == 1",
+            "assert list(count_up(3)) == [0, 1, 2]",
+            "assert encode('''a\n  b''') == 'b  \\na'",
+            "try:\n    half('x')\nexcept TypeError:\n    raised = True\nassert raised",
+        ]
+    }
+    source = "encode = decode = lambda s: s[::-1]\ndef half(x): return x / 2\ndef count_up(n): yield from range(n)"
+    assert outcome(source, tests) == (True, "passed", 6, 6)
+
+
+def test_packages_of_coding_sites_are_there():
+    source = "import numpy\ndef add(a, b): return int(numpy.array([[a, b]]).dot([1, 1])[0])"
+    assert outcome(source, ADD) == (True, "passed", 2, 2)
+    assert outcome("import pandas\ndef add(a, b): return a + b", ADD) == (False, "runtime error", 0, 2)
+
+
+# --------------------------------------------------------------------------------------------------- bad records
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        {},
+        [],
+        {"inputs": [], "outputs": []},
+        {"inputs": ["1"], "outputs": []},
+        {"inputs": ["{"], "outputs": ["1"], "fn_name": "f"},
+        {"assert_case": []},
+        {"assert_case": ["assert ("]},
+        {"import_prefix": "", "test_code": "assert True", "entry_point": "f"},
+        {"import_prefix": "", "test_code": "def check(c): pass", "entry_point": "f"},
+        {"import_prefix": "1 / 0", "test_code": "def check(c): assert c()", "entry_point": "f"},
+        {"question_id": "7"},
+    ],
+)
+def test_a_record_without_usable_tests_is_an_error_and_no_verdict(tests):
+    assert is_error(judge("def f(): return 1", tests))
+
+
+# ------------------------------------------------------------------------------------------------ the public data
+
+
+@pytest.mark.parametrize("row", rows("code_functional.jsonl"))
+def test_functional(row):
+    record = {"import_prefix": "", "test_code": row["test"], "entry_point": row["entry_point"]}
+    tests = {"assert_case": row["test"]} if isinstance(row["test"], list) else record
+    broken = f"{row['solution']}\ndef {row['entry_point']}(*args, **kwargs): return [args, -987654321]"
+    verdict = judge(row["solution"], tests, limits=PATIENT)
+    assert verdict.correct, verdict
+    assert not judge(broken, tests).correct
+    if row["io"]:
+        verdict = judge(f"thought</think>\n```python\n{row['solution']}\n```", row["io"], limits=PATIENT)
+        assert verdict.correct, verdict
+        assert not judge(broken, row["io"]).correct
+
+
+@pytest.mark.parametrize("row", rows("code_leetcode.jsonl"))
+def test_leetcode(row):
+    verdict = judge(row["solution"], row["ground_truth"], limits=PATIENT)
+    assert verdict.correct, verdict
+    name = row["ground_truth"]["entry_point"].removeprefix("Solution().")
+    broken = f"{row['solution']}\nSolution.{name} = lambda *args, **kwargs: -987654321"
+    assert judge(broken, row["ground_truth"]).passed == 0
+
+
+@pytest.mark.parametrize("row", rows("code_stdio.jsonl"))
+def test_stdio(row):
+    verdict = judge(row["solution"], row["tests"], limits=PATIENT)
+    assert verdict.correct, verdict
+    assert not judge("print(-987654321)", row["tests"]).correct
+
+
+@pytest.mark.parametrize("row", rows("apps_samples.jsonl"))
+def test_apps(row):
+    for solution in row["solutions"]:
+        verdict = judge(solution, row["input_output"])
+        assert verdict.correct, verdict
+    assert not judge("def findKthPositive(*args): return -1", row["input_output"]).correct
+
+
+@pytest.mark.parametrize("row", rows("livecodebench_samples.jsonl"))
+def test_livecodebench(row):
+    assert judge(row["right"], row["input_output"]).correct
+    assert judge(row["wrong"], row["input_output"]).reason == "wrong answer"
+
+
+FOLDERS = {"<purelib>": sysconfig.get_paths()["purelib"], "<stdlib>": sysconfig.get_paths()["stdlib"]}
+
+
+@pytest.mark.parametrize("row", rows("sandbox_attacks.jsonl"))
+def test_attacks(row, monkeypatch):
+    monkeypatch.setenv("OR1LAB_CANARY", "canary-7f3a")
+    problem = dict(row["problem"])
+    if row["verdict"] == "fail" and problem["name"].startswith("impossible"):
+        numbers = [random.randrange(10**8, 10**9) for _ in problem["inputs"]]
+        problem["outputs"] = numbers if problem["mode"] == "functional" else [f"{number}\n" for number in numbers]
+    victim = Path("/tmp/or1lab_victim/keep")
+    victim.parent.mkdir(exist_ok=True)
+    victim.write_text("x")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        source = row["code"].replace("@PORT@", str(server.getsockname()[1]))
+        verdict = judge(source, problem, limits=QUICK)
+        with pytest.raises(TimeoutError):
+            server.accept()
+        if problem["mode"] == "functional" and "class Solution" not in source:  # the same, as asserts
+            calls = zip(problem["inputs"], problem["outputs"], strict=True)
+            cases = [f"assert {problem['fn_name']}(*{given!r}) == {wanted!r}" for given, wanted in calls]
+            asserted = judge(source, {"assert_case": cases}, limits=QUICK)
+            assert asserted.correct == (row["verdict"] == "pass"), asserted
+            assert not is_error(asserted)
+    assert verdict.correct == (row["verdict"] == "pass"), verdict
+    assert not is_error(verdict)
+    for path in row["absent_paths"]:
+        for name, folder in FOLDERS.items():
+            path = path.replace(name, folder)
+        assert not Path(path).expanduser().exists()
+    assert victim.read_text() == "x"
+    marker = row["no_process_with"]
+    assert not marker or not any(marker in " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
+    assert not any(text in verdict.reason for text in row["output_must_not_contain"])
+    victim.unlink()
+    victim.parent.rmdir()
+
+
+def test_verdicts_are_the_same_from_several_threads():
+    verdicts: list[CodeVerdict] = []
+    sources = ["def add(a, b): return a + b", "def add(a, b): return 3"] * 4
+    threads = [threading.Thread(target=lambda s=source: verdicts.append(judge(s, ADD))) for source in sources]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(verdict.passed for verdict in verdicts) == [1] * 4 + [2] * 4
