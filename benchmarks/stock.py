@@ -93,15 +93,13 @@ def grpo_config(folder: str, responses: int, micro_batch: int, **changes: Any) -
     return GRPOConfig(**settings | changes)
 
 
-def stock_trainer(
-    model: Any, tokenizer: Any, batch: Batch, micro_batch: int, *, steps: int = 1_000_000, lr: float = 1e-5
-) -> StoredRollouts:
+def stock_trainer(model: Any, tokenizer: Any, batch: Batch, micro_batch: int, *, lr: float = 1e-5) -> StoredRollouts:
     """A trainer that takes one optimizer step per rollout batch, in micro-batches of `micro_batch` responses."""
     folder = TemporaryDirectory()  # TRL wants one; nothing is written
     trainer = StoredRollouts(
         model=model,
         reward_funcs=_no_reward,
-        args=grpo_config(folder.name, len(batch.responses), micro_batch, max_steps=steps, learning_rate=lr),
+        args=grpo_config(folder.name, len(batch.responses), micro_batch, learning_rate=lr),
         train_dataset=Dataset.from_dict({"prompt": [""] * (len(batch.responses) // M)}),
         processing_class=tokenizer,
     )

@@ -90,13 +90,11 @@ def entropy_profile(entropies: Sequence[Tensor], T: int) -> dict[str, Any]:
 
 def group_metrics(rewards: Tensor, kept: Tensor) -> dict[str, float]:
     """Shares of the N groups that are kept, all right, all wrong."""
-    present = ~rewards.isnan()
-    some = present.any(dim=1)
     return {
         "groups/sampled": len(kept),
         "groups/kept_frac": _mean(kept),
         "groups/all_right_frac": _mean(all_right(rewards)),
-        "groups/all_wrong_frac": _mean(((rewards == 0) | ~present).all(dim=1) & some),
+        "groups/all_wrong_frac": _mean(all_right(1 - rewards)),  # NaN stays NaN: missing is missing
     }
 
 

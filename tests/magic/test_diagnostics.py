@@ -15,6 +15,7 @@ from or1lab.magic.diagnostics import (
     advantage_histogram,
     decomposition_metrics,
     entropy_profile,
+    group_metrics,
     response_metrics,
 )
 
@@ -150,3 +151,11 @@ def test_an_entropy_profile_by_hand():
     profile = entropy_profile(responses, T=20)  # two tokens a tenth; two of the ten tokens are the top
     assert profile["entropy/by_position"][:3] == [1.0, 0.0, 0.0] and math.isnan(profile["entropy/by_position"][3])
     assert (profile["entropy/top20"], profile["entropy/top20_share"]) == (2.0, 1.0)
+
+
+def test_shares_of_groups_leave_missing_members_out():
+    nan = float("nan")
+    rewards = torch.tensor([[1, 1], [1, nan], [0, nan], [0, 0], [nan, nan], [0, 1], [0, 0], [0, 0]]).double()
+    shares = group_metrics(rewards, torch.tensor([False] * 5 + [True] + [False] * 2))
+    assert shares["groups/kept_frac"] == 1 / 8
+    assert (shares["groups/all_right_frac"], shares["groups/all_wrong_frac"]) == (2 / 8, 4 / 8)
