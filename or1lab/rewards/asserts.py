@@ -12,6 +12,10 @@ import functools
 import marshal
 from dataclasses import dataclass
 
+from or1lab.rewards.inside.names import HOME, SITE_MODULES
+
+BUILTINS = frozenset(dir(builtins))
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -38,8 +42,10 @@ def prepare(source: str, check: bool) -> Prepared:
             if not functions:
                 raise NoTests("no function `check`")
             body, owner = functions[-1].body, functions[-1]
-        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        nodes = list(ast.walk(tree))
+        used = {node.id for node in nodes if isinstance(node, ast.Name)}
+        bound = set().union(*map(_binds, nodes))
+        calls = [node for node in nodes if isinstance(node, ast.Call)]
         report = "report"
         while report in used:
             report += "_"
@@ -51,10 +57,26 @@ def prepare(source: str, check: bool) -> Prepared:
         code = marshal.dumps(compile(ast.fix_missing_locations(tree), "tests", "exec", dont_inherit=True))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise error if isinstance(error, NoTests) else NoTests(f"tests do not parse ({type(error).__name__})") from None
-    # A builtin is the submission's only where nothing else can be under test: else its `abs` would decide asserts.
+    # What Python has is the submission's only where nothing else can be under test: else its `abs` would decide.
     called = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
-    names = used - set(dir(builtins)) or (called if len(called) == 1 else set())
+    names = used - bound - BUILTINS - SITE_MODULES
+    names = names - HOME.keys() or names
+    if not names and len(called) == 1:
+        names = called
+    if not names and not check:
+        raise NoTests("they use nothing of the program")
     return Prepared(code, total, tuple(sorted(names)), report)
+
+
+def _binds(node: ast.AST) -> set[str]:
+    """The names that a node gives a meaning to."""
+    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+        return {node.id}
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return {node.name}
+    if isinstance(node, ast.alias):
+        return {(node.asname or node.name).partition(".")[0]}
+    return {node.arg} if isinstance(node, ast.arg) else set()
 
 
 def cases(texts: list[str]) -> str:

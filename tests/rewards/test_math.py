@@ -57,6 +57,7 @@ def problem(gold: str | list[str]) -> Problem:
 @pytest.mark.parametrize(
     "response, answer",
     [
+        (r"\boxed{\boxed{ \text{no} }}", r"\text{no}"),
         (r"so it is \boxed{5}.", "5"),
         (r"\boxed{4}, no: \boxed{5}", "5"),
         (r"\boxed{\frac{1}{\sqrt{2}}} since {a} is {b}", r"\frac{1}{\sqrt{2}}"),
