@@ -64,7 +64,7 @@ def problem(gold: str | list[str]) -> Problem:
         (r"\boxed {5}", "5"),
         (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
         ("\\boxed{a\nb}", "a\nb"),
-        (r"\boxed{\boxed{5}}", r"\boxed{5}"),
+        (r"\boxed{\boxed{5}}", "5"),
         (r"\boxed{5} or even \boxed{6", "5"),
         (r"} \boxed{5}} {", "5"),
         (r"\boxed{ 5 }", "5"),
