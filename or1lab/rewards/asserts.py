@@ -1,7 +1,8 @@
-"""Test code with asserts, made ready to be run away from the submission (`inside/child.py`, role "tests").
+"""Test code with asserts, made ready to be run away from the submission (`inside/child.py`).
 
-Each statement that asserts something becomes a test of its own, which reports whether it held: so a fraction is known,
-and a later assert still runs when an earlier one fails.
+Most asserts say what a call with literal arguments returns, another literal: the call is all there is to run (role
+"function"). Any other test code runs in a sandbox of its own (role "tests"); each statement that asserts something then
+reports whether it held: so a fraction is known, and a later assert still runs when an earlier one fails.
 """
 
 from __future__ import annotations
@@ -11,10 +12,21 @@ import builtins
 import functools
 import marshal
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from or1lab.rewards.inside.names import HOME, SITE_MODULES
+from or1lab.rewards.inside.wire import exact
 
 BUILTINS = frozenset(dir(builtins))
+
+
+class Call(NamedTuple):
+    """`assert callee(*args, **kwargs) == wanted`"""
+
+    callee: str  # an expression; empty for the record's entry
+    args: list
+    kwargs: dict[str, Any]
+    wanted: str  # as `wire.exact` writes it
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,7 @@ class Prepared:
     total: int
     names: tuple[str, ...]  # what it uses and does not define: the submission may
     report: str  # a name that the test code itself does not use
+    calls: tuple[Call, ...] | None  # all that it does, where that is all
 
 
 class NoTests(ValueError):
@@ -44,11 +57,13 @@ def prepare(source: str, check: bool) -> Prepared:
             body, owner = functions[-1].body, functions[-1]
         nodes = list(ast.walk(tree))
         used = {node.id for node in nodes if isinstance(node, ast.Name)}
-        bound = set().union(*map(_binds, nodes))
+        bound: set[str] = set().union(*map(_binds, nodes))
         calls = [node for node in nodes if isinstance(node, ast.Call)]
         report = "report"
         while report in used:
             report += "_"
+        candidate = owner.args.args[0].arg if owner and owner.args.args else ""
+        plain = [_call(statement, candidate) for statement in body if not isinstance(statement, ast.Pass)]
         wrapped = [_reported(statement, report) if _asserts(statement) else statement for statement in body]
         total = sum(map(_asserts, body))
         if not total:
@@ -65,7 +80,34 @@ def prepare(source: str, check: bool) -> Prepared:
         names = called
     if not names and not check:
         raise NoTests("they use nothing of the program")
-    return Prepared(code, total, tuple(sorted(names)), report)
+    roots = {_root(ast.parse(call.callee, mode="eval").body) for call in plain if call and call.callee}
+    simple = None not in plain and roots <= names
+    return Prepared(code, total, tuple(sorted(names)), report, tuple(plain) if simple else None)  # type: ignore[arg-type]
+
+
+def _call(statement: ast.stmt, candidate: str) -> Call | None:
+    """A statement as a call and what it returns, if that is what it asserts."""
+    if isinstance(statement, ast.If) and len(statement.body) == 1:  # from `cases`
+        statement = statement.body[0]
+    match statement:
+        case ast.Assert(ast.Compare(ast.Call(function, args, keywords), [ast.Eq()], [wanted])):
+            if not _root(function) or None in (keyword.arg for keyword in keywords):  # that would be `**`
+                return None
+            try:
+                named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
+                callee = "" if (text := ast.unparse(function)) == candidate else text
+                return Call(callee, [*map(ast.literal_eval, args)], named, exact(ast.literal_eval(wanted)))
+            except (ValueError, TypeError):  # no literals
+                pass
+    return None
+
+
+def _root(function: ast.expr) -> str:
+    """`name` of `name` and `name().method`; empty for anything else."""
+    match function:
+        case ast.Name(name) | ast.Attribute(ast.Call(ast.Name(name), [], [])):
+            return name
+    return ""
 
 
 def _binds(node: ast.AST) -> set[str]:

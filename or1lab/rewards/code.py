@@ -11,15 +11,18 @@ record of one of these kinds, told apart by their keys:
 What decides is never within reach of the submission. Outputs and values come out as data and are compared here. Tests
 that have to run, asserts, run in a second sandbox which the submission's code never enters: their calls are carried
 over to the first one, and values come back (arguments that were changed in place, too). Objects of the submission's own
-classes stay there: the tests may call them and read their attributes, no more. So a program that exits with
+classes stay there: the tests may call them and read their attributes, no more. (Where asserts only compare calls with
+literals, the judge does that by itself.) So a program that exits with
 0, patches the interpreter or writes to every descriptor has given a wrong answer, no more. A function is loaded once
 for all its tests.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import marshal
+import operator
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -126,7 +129,8 @@ class _Run:
         else:
             self.kind, self.seconds = self.asserts, min(limits.seconds, limits.assert_seconds)
             if "test_code" in tests:
-                self.entry, self.prefix = _string(tests, "entry_point"), tests.get("import_prefix") or ""
+                self.entry = _string(tests, "entry_point")
+                self.prefix = _string(tests, "import_prefix") if tests.get("import_prefix") else ""
                 self.prepared: Prepared = prepare(_string(tests, "test_code"), check=True)
             elif "assert_case" in tests:
                 self.prepared = prepare(cases(_list(tests, "assert_case")), check=False)
@@ -165,7 +169,7 @@ class _Run:
                 output, status = child.output(self.soon())
             if status:
                 reasons.append("runtime error")
-            elif self.right(given, output.decode(errors="surrogateescape"), wanted, same_text):
+            elif self.right(given, wanted, same_text, output.decode(errors="surrogateescape")):
                 self.passed += 1
             else:
                 reasons.append("wrong answer")
@@ -178,23 +182,32 @@ class _Run:
             return "syntax"
 
     def functions(self, source: bytes) -> str:
+        same = _same_or_wrapped if self.wrapped else same_value
+        return self.calls(
+            source,
+            [
+                (("plain", "", given, {}), functools.partial(self.right, given, wanted, same))
+                for given, wanted in self.pairs
+            ],
+        )
+
+    def calls(self, source: bytes, tests: Sequence[tuple[tuple, Callable[[Any], bool]]]) -> str:
         """All calls in one process; the next arguments are sent when the last value is there."""
         reasons = []
-        same = _same_or_wrapped if self.wrapped else same_value
         with self.load("function", source) as child:
             if reason := self.loaded(child)[0]:
                 return reason
-            for given, wanted in self.pairs:
-                reply = self.ask(child, given, self.soon())
+            for question, right in tests:
+                reply = self.ask(child, question, self.soon())
                 if reply[0] == "raised":
                     reasons.append("runtime error")
-                elif self.right(given, reply[1], wanted, same):
+                elif right(reply[1]):
                     self.passed += 1
                 else:
                     reasons.append("wrong answer")
         return self.outcome(reasons)
 
-    def right(self, given: Any, found: Any, wanted: Any, same: Callable[[Any, Any], bool]) -> bool:
+    def right(self, given: Any, wanted: Any, same: Callable[[Any, Any], bool], found: Any) -> bool:
         if self.checker is None:
             return same(found, wanted)
         try:
@@ -204,7 +217,8 @@ class _Run:
 
     # --------------------------------------------------------------------------------------- calls and asserts
 
-    def load(self, role: str, source: bytes, names: Sequence[str] = ()) -> Child:
+    def load(self, role: str, source: bytes) -> Child:
+        names = self.prepared.names if self.kind == self.asserts else ()
         task = {"role": role, "source": source, "prefix": self.prefix, "entry": self.entry, "names": names}
         return Child(task, self.limits, self.limits.whole(self.total))
 
@@ -227,7 +241,11 @@ class _Run:
     def asserts(self, source: bytes) -> str:
         """The tests in one sandbox, the submission in another; questions and answers go through here."""
         prepared = self.prepared
-        with self.load("objects", source, prepared.names) as child:
+        if prepared.calls is not None:
+            return self.calls(
+                source, [(("exact", *call[:3]), functools.partial(operator.eq, call.wanted)) for call in prepared.calls]
+            )
+        with self.load("objects", source) as child:
             reason, names = self.loaded(child)
             if reason:
                 return reason

@@ -83,10 +83,11 @@ class Child:
         # Held by nothing but processes inside: it closes when the last of them has ended.
         self._alive, alive = os.pipe()
         files: list[IO[bytes]] = []
+        message = marshal.dumps({**task, "limits": limits.hard(seconds)})
         try:
             command = python(self._folder and str(SCRIPTS) or INSIDE, str(theirs.fileno()))
             if not self._folder:
-                command = walled(command, alive, files)
+                command = walled(command, alive, files, message)
             passed = [theirs.fileno(), alive, *(file.fileno() for file in files)]
             if stdin is not None:
                 files.append(given := memory_file(stdin))
@@ -107,7 +108,7 @@ class Child:
         try:
             if self._process.stdout:
                 os.fchmod(self._process.stdout.fileno(), 0o666)  # else another user cannot open /dev/stdout
-            self.send({**task, "limits": limits.hard(seconds)}, time.monotonic() + START)
+            self._write(message, time.monotonic() + START)
         except (TimeoutError, Broken):
             self.close()
             raise Or1labError(f"the sandbox does not start; {MEND}") from None
@@ -126,11 +127,17 @@ class Child:
         """Raises TimeoutError, or Broken."""
         try:
             text = marshal.dumps(message)
-            self._channel.settimeout(_left(deadline))
+        except ValueError:  # an answer too deeply nested to hand on
+            raise Broken from None
+        self._write(text, deadline)
+
+    def _write(self, text: bytes, deadline: float) -> None:
+        self._channel.settimeout(_left(deadline))
+        try:
             self._channel.sendall(len(text).to_bytes(4, "big") + text)
         except TimeoutError:
             raise
-        except (OSError, ValueError):  # gone, or an answer too deeply nested to hand on
+        except OSError:
             raise Broken from None
 
     def receive(self, deadline: float) -> list:

@@ -9,6 +9,7 @@ instructions; for x86-64 and arm64.
 from __future__ import annotations
 
 import errno
+import functools
 import platform
 import struct
 
@@ -37,6 +38,7 @@ KILL, ALLOW = 0x80000000, 0x7FFF0000
 CLONE_THREAD = 0x10000
 
 
+@functools.cache
 def program() -> bytes | None:
     """The filter as bubblewrap reads it, or None for an architecture that is not known here."""
     if platform.machine() not in ARCHITECTURES or struct.calcsize("P") != 8:

@@ -27,7 +27,8 @@ ENVIRONMENT = {"HOME": "/tmp", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "PYTH
 ENVIRONMENT["OPENBLAS_NUM_THREADS"] = "1"  # else numpy takes address space for every core
 FIRST_USER = 1 << 30  # root's sandboxes run as users that no system has, so that their threads are counted one by one
 PYTHON = [os.path.realpath(sys.executable), "-S", "-s", "-P", "-B", "-c"]
-DEVICES = ("null", "zero", "random", "urandom")
+SHUT = ("--remount-ro", "/", "--")  # the last option, after all mounts
+DEVICES = ("null", "urandom")
 
 
 @functools.cache
@@ -64,10 +65,11 @@ def _works(own_user: bool, filtered: bool = False) -> bool:
     if text is None:
         return False
     with memory_file(text) as file:
-        option = ["--seccomp", str(file.fileno())] if filtered else []
+        options = [option for name in PACKAGES for option in _package(name)]
+        options += ["--seccomp", str(file.fileno())] if filtered else []
         try:
             done = subprocess.run(
-                [*_bubblewrap(own_user), *option, "--", *_other_user(own_user), *PYTHON, FORK if filtered else PROBE],
+                [*_bubblewrap(own_user), *options, *SHUT, *_other_user(own_user), *PYTHON, FORK if filtered else PROBE],
                 stdin=subprocess.DEVNULL, capture_output=True, timeout=START, pass_fds=[file.fileno()], env=ENVIRONMENT,
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError):
@@ -84,14 +86,16 @@ def python(scripts: str, *arguments: str) -> list[str]:
     return [*PYTHON, start, *arguments]
 
 
-def walled(command: Sequence[str], alive: int, files: list[IO[bytes]]) -> list[str]:
-    """`command` inside all walls that stand here. `files` gets what has to be open until it has started."""
-    options = ["--sync-fd", str(alive)]
+def walled(command: Sequence[str], alive: int, files: list[IO[bytes]], task: bytes) -> list[str]:
+    """`command` inside all walls that stand here. `files` gets what has to be open until it has started.
+
+    Of the PACKAGES those that `task` names are there: each mount takes its time."""
+    options = ["--sync-fd", str(alive), *(o for name in PACKAGES if name.encode() in task for o in _package(name))]
     if layers()["system calls"]:
         files.append(memory_file(seccomp.program() or b""))
         options += ["--seccomp", str(files[-1].fileno())]
     own_user = layers()["own user"]
-    return [*_bubblewrap(own_user), *options, "--", *_other_user(own_user), *command]
+    return [*_bubblewrap(own_user), *options, *SHUT, *_other_user(own_user), *command]
 
 
 @functools.cache
@@ -107,12 +111,6 @@ def _bubblewrap(own_user: bool) -> tuple[str, ...]:
     for path in ("/etc/ld.so.cache", "/usr/share/zoneinfo"):
         if os.path.exists(path):
             binds[path] = path
-    for name in PACKAGES:
-        spec = importlib.util.find_spec(name)
-        for folder in spec and spec.submodule_search_locations or ():
-            for suffix in ("", ".libs"):  # the second holds the shared libraries of a wheel
-                if os.path.exists(folder + suffix):
-                    binds[folder + suffix] = f"/packages/{name}{suffix}"
     options = [
         shutil.which("bwrap") or "bwrap", "--die-with-parent", "--new-session",
         "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try",
@@ -135,7 +133,19 @@ def _bubblewrap(own_user: bool) -> tuple[str, ...]:
         options += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         options += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{name}"]
-    options += ["--perms", "1777", "--size", str(TMP_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"]
+    options += ["--perms", "1777", "--size", str(TMP_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    return tuple(options)
+
+
+@functools.cache
+def _package(name: str) -> tuple[str, ...]:
+    """The options that put it into /packages, if it is installed here."""
+    spec = importlib.util.find_spec(name)
+    options: list[str] = []
+    for folder in spec and spec.submodule_search_locations or ():
+        for suffix in ("", ".libs"):  # the second holds the shared libraries of a wheel
+            if os.path.exists(folder + suffix):
+                options += ["--ro-bind", folder + suffix, f"/packages/{name}{suffix}"]
     return tuple(options)
 
 

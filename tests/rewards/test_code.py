@@ -103,6 +103,24 @@ def test_programs(source, expected):
     assert outcome(source, SUM) == expected
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import sys\nsys.stdout.write('7')",
+        "import sys\nsys.stdout.buffer.write(b'7')",
+        "import sys\nprint(end='7')\nsys.stdout = None",
+        "out = open(1, 'w', closefd=False)\nout.write('7')",
+        "import io, sys\nout = io.TextIOWrapper(sys.stdout.buffer)\nout.write('7')",
+        "import atexit\natexit.register(lambda: print(7))",
+        "class Late:\n    def __del__(self): print(7)\nlate = Late()",
+        "import threading, time\nthreading.Thread(target=lambda: time.sleep(0.2) or print(7)).start()",
+        "import sys\nclass Out:\n    def flush(self): sys.__stdout__.write('7')\nsys.stdout = Out()",
+    ],
+)
+def test_what_is_written_last_counts_too(source):
+    assert outcome(source, {"inputs": [""], "outputs": ["7"]}) == (True, "passed", 1, 1)
+
+
 def test_programs_that_run_too_long_or_print_too_much():
     assert outcome("while True: pass", SUM, limits=QUICK) == (False, "timeout", 0, 2)
     assert outcome("while True: print('x' * 999)", SUM, limits=QUICK) == (False, "output limit", 0, 2)
@@ -210,10 +228,10 @@ MESSAGES = [TRICKLE, *(json.dumps(["value", [[0], table], None]) for table in (T
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=["trickle", "tuples", "equals"])
-@pytest.mark.parametrize("kind", ["function", "assert"])
-def test_nothing_that_comes_back_keeps_the_judge_busy(message, kind):
+@pytest.mark.parametrize("assertion", ["", "assert f() == 1", "assert f() in (1, 2)"])
+def test_nothing_that_comes_back_keeps_the_judge_busy(message, assertion):
     functions = {"inputs": [[]], "outputs": [1], "fn_name": "f"}
-    tests = functions if kind == "function" else {"assert_case": ["assert f() == 1"]}
+    tests = {"assert_case": [assertion]} if assertion else functions
     first = message if message == TRICKLE else repr(len(message).to_bytes(4, "big") + message.encode())
     start = time.monotonic()
     verdict = judge(FORGED.format(first=first, trickle=message == TRICKLE), tests, limits=QUICK)
@@ -253,6 +271,44 @@ ROOTS = "class Solution:\n    def root(self, n): return {}"
 )
 def test_test_code_runs_out_of_reach_of_the_submission(source, expected):
     assert outcome(source, CHECK) == expected
+    computed = CHECK | {"test_code": CHECK["test_code"].replace("(4)", "(2 + 2)")}  # no literals: it has to be run
+    assert outcome(source, computed) == expected
+
+
+@pytest.mark.parametrize(
+    "value, asserted, right",
+    [
+        ("(1, 2.0)", "(1, 2)", True),
+        ("[1, 2]", "(1, 2)", False),
+        ("True", "1", True),
+        ("'1'", "1", False),
+        ("{2, 1}", "{1, 2}", True),
+        ("frozenset([1])", "{1}", True),
+        ("{1: 2}.keys()", "{1}", True),
+        ("Counter('aab')", "{'b': 1, 'a': 2}", True),
+        ("OrderedDict(a=1)", "{'a': 1}", True),
+        ("{'a': [None]}", "{'a': []}", False),
+        ("namedtuple('P', 'x y')(1, 2)", "(1, 2)", True),
+        ("bytearray(b'a')", "b'a'", True),
+        ("2 + 0j", "2", True),
+        ("1e300", "10 ** 300", False),
+        ("0.1 + 0.2", "0.3", False),
+        ("0.3", "0.3", True),
+        ("-0.0", "0", True),
+        ("float('nan')", "0", False),
+        ("'NaN'", "'NaN'", True),
+        ("object()", "'NaN'", False),
+        ("None", "None", True),
+        ("None", "'null'", False),
+        ("['a,b']", "['a', 'b']", False),
+        ("{1: {2: 3}}", "{1: {2: 3}}", True),
+        ("deque([1])", "[1]", False),
+    ],
+)
+def test_equality_is_that_of_python_whether_asserts_are_run_or_compared(value, asserted, right):
+    for form in ("assert f() == {}", "assert f(*[]) == {}"):  # the second has to be run
+        verdict = judge(f"def f(): return {value}", {"assert_case": [form.format(asserted)]})
+        assert verdict.correct == right, (form, verdict)
 
 
 def test_objects_of_the_prefix_and_changes_in_place_are_carried_over():

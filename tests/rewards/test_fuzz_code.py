@@ -161,6 +161,8 @@ IMPOSSIBLE = [
     {"assert_case": [f"assert f(1) == {SECRET}", f"assert f(2) == {SECRET + 1}"]},
     {"import_prefix": "class A: pass", "test_code": f"def check(c):\n    assert c(1) == {SECRET}", "entry_point": "f"},
     {"assert_case": [f"assert Solution().f(1) == {SECRET}"]},
+    {"assert_case": [f"assert f(0 + 1) == {SECRET}"]},
+    {"assert_case": [f"assert Solution().f(0 + 1) == {SECRET}"]},
 ]
 
 

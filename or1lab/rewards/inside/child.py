@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+# Python's own way out takes 2 ms: it is for programs in which something still runs, or is written, on that way.
+LAST_WORDS = (b"__del__", b"open", b" io")
+
+
 class Channel:
     """Length-prefixed messages over a socket that the judge holds the other end of."""
 
@@ -120,6 +124,10 @@ def stdio(task: dict[str, Any], channel: Channel) -> None:
     channel.send("ready")
     os.close(channel.descriptor)
     exec(code, namespace)
+    done = sys.stdout is sys.__stdout__ and sys.modules.keys().isdisjoint(("threading", "atexit"))
+    if done and not any(word in task["source"] for word in LAST_WORDS):
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def load(task: dict[str, Any], channel: Channel) -> tuple[dict[str, Any], Any]:
@@ -137,20 +145,21 @@ def load(task: dict[str, Any], channel: Channel) -> tuple[dict[str, Any], Any]:
     except BaseException as error:
         channel.send("raised", type(error).__name__)
         os._exit(0)
-    if task["entry"] and target is None:
+    if target is None if task["entry"] else namespace.keys().isdisjoint(task["names"]):
         channel.send("missing")
         os._exit(0)
     return namespace, target
 
 
 def function(task: dict[str, Any], channel: Channel) -> None:
-    """What the entry returns for the arguments that come, as data."""
-    _, target = load(task, channel)
+    """What the entry, or another callee, returns for the arguments that come, in the form that is asked for."""
+    namespace, target = load(task, channel)
     channel.send("loaded")
     while True:
-        arguments = channel.receive()
+        form, callee, args, kwargs = channel.receive()
         try:
-            channel.write(f'["value",{wire.plain(target(*arguments))}]')
+            value = (eval(callee, namespace) if callee else target)(*args, **kwargs)
+            channel.write(f'["value",{wire.quote(wire.exact(value)) if form == "exact" else wire.plain(value)}]')
         except BaseException as error:  # SystemExit too: leaving is no answer
             channel.send("raised", type(error).__name__)
 
@@ -171,9 +180,6 @@ def objects(task: dict[str, Any], channel: Channel) -> None:
         return wire.encode(item, hold, task["shared"])
 
     found = {name: namespace[name] for name in task["names"] if not isinstance(namespace.get(name, sys), type(sys))}
-    if not found and not task["entry"]:
-        channel.send("missing")
-        os._exit(0)
     try:
         channel.send("loaded", encode({**found, "": target}))
     except BaseException as error:

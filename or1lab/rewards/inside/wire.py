@@ -1,8 +1,8 @@
 """Python values as JSON, for the channel between the judge and its sandboxed processes.
 
-`plain` writes what a function returned as the data that it is compared as. `encode` and `decode` carry values between
-the sandbox of a submission and that of its tests; the judge only hands them on, since rebuilding them takes as long as
-whoever wrote them likes (the hash of a tuple of tuples of tuples, for one).
+`plain` and `exact` write what a function returned as the text that it is compared as. `encode` and `decode` carry
+values between the sandbox of a submission and that of its tests; the judge only hands them on, since rebuilding them
+takes as long as whoever wrote them likes (the hash of a tuple of tuples of tuples, for one).
 
 A value is written as `[root, table]`. Text, numbers, booleans and None stand for themselves; anything else is `[i]`,
 the i-th entry of the table, which is flat: `["l", ...]` a list, `["d", key, value, ...]` a dict, and so on. Sharing
@@ -48,6 +48,28 @@ def plain(value: Any) -> str:
             return NOTHING
         return f"{{{','.join([f'{quote(key)}:{plain(item)}' for key, item in items.items()])}}}"
     return plain(value.tolist()) if hasattr(type(value), "tolist") else NOTHING
+
+
+def exact(value: Any) -> str:
+    """A text that values of built-in types have in common where they are equal. What has none has NaN in it."""
+    if isinstance(value, (bool, int)):
+        return hex(int.__index__(value))
+    if isinstance(value, float):
+        return hex(int(value)) if value.is_integer() else _text(_bare(value))
+    if value is None or isinstance(value, str):
+        return _text(None if value is None else _bare(value))
+    if isinstance(value, (list, tuple, deque)):
+        kind = "l" if isinstance(value, list) else "t" if isinstance(value, tuple) else "q"
+        return f"{kind}[{','.join([exact(item) for item in value])}]"
+    if isinstance(value, (set, frozenset, type({}.keys()))):
+        return f"{{{','.join(sorted([exact(item) for item in value]))}}}"
+    if isinstance(value, dict):
+        return f"d{{{','.join(sorted([f'{exact(key)}:{exact(item)}' for key, item in value.items()]))}}}"
+    if isinstance(value, (bytes, bytearray)):
+        return f"b{value.hex()}"
+    if isinstance(value, complex):
+        return f"c{exact(value.real)},{exact(value.imag)}" if value.imag else exact(value.real)
+    return exact(value.tolist()) if hasattr(type(value), "tolist") else NOTHING
 
 
 def encode(value: Any, hold: Callable[[Any], int], shared: Container[str]) -> list:
