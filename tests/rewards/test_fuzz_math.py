@@ -38,7 +38,7 @@ def larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         )),
         *(inner.map(lambda a, form=form: form.format(a)) for form in (
             r"\sqrt{{{}}}", "({})", r"\sin {}", "|{}|", "-{}", "{}!", r"{}\%", r"{}^\circ", r"\left({}\right)", "${}$",
-            r"\text{{{}}}", r"\mathbf{{{}}}", r"\lfloor {}\rfloor", r"\boxed{{{}}}", r"x \in {}",
+            r"\text{{{}}}", r"\mathbf{{{}}}", r"\lfloor {}\rfloor", r"x \in {}",
         )),
     )  # fmt: skip
 
