@@ -20,6 +20,7 @@ from or1lab.errors import Or1labError, UsageError, did_you_mean
 
 LONGEST = 1 << 28  # bytes of a line; no published problem, tests included, comes near
 JSON_COLUMNS = ("gold", "tests", "difficulty", "meta")  # in parquet; the others are plain texts
+GROUP = 1 << 26  # characters of a row group, which is held in memory
 COLUMNS = tuple(Problem.model_fields)
 
 
@@ -34,12 +35,14 @@ class Skipped:
 class Loaded:
     """The problems of a file or set, read once, in order, while it is iterated; `skipped` grows meanwhile.
 
-    With `strict`, the first row that is no problem raises UsageError. `total` rows will come, if that is known."""
+    With `strict`, the first row that is no problem raises UsageError. `total` rows will come; where that is not known,
+    they are the lines of a file."""
 
     def __init__(
         self, name: str, rows: Iterable[tuple[int, Problem | str]], *, strict: bool = False, total: int | None = None
     ) -> None:
         self.name, self.strict, self.total = name, strict, total
+        self.unit = "line" if total is None else "row"
         self.skipped: list[Skipped] = []
         self._rows = iter(rows)
         self._seen: dict[str, int] = {}  # id -> number of its row
@@ -50,11 +53,11 @@ class Loaded:
     def __next__(self) -> Problem:
         for number, found in self._rows:
             if isinstance(found, Problem) and (first := self._seen.setdefault(found.id, number)) != number:
-                found = f"the id '{found.id}' is taken by row {first}"
+                found = f"the id '{found.id}' is taken by {self.unit} {first}"
             if isinstance(found, Problem):
                 return found
             if self.strict:
-                raise UsageError(f"{self.name}, row {number} is no problem: {found}")
+                raise UsageError(f"{self.name}, {self.unit} {number} is no problem: {found}")
             self.skipped.append(Skipped(number, found))
         raise StopIteration
 
@@ -238,7 +241,7 @@ def _write_parquet(problems: Iterable[Problem], path: Path) -> int:
         for problem in problems:
             rows.append(_written(problem, cells))
             count, size = count + 1, size + sum(len(cell or "") for cell in rows[-1].values())
-            if size > 1 << 26:  # a row group is held in memory
+            if size > GROUP:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
                 rows, size = [], 0
         writer.write_table(pa.Table.from_pylist(rows, schema))
