@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ def write(problems: Iterable[Problem], path: str | Path) -> int:
     if path.suffix not in (".jsonl", ".parquet"):
         raise UsageError(f"'{path}' is neither a .jsonl nor a .parquet file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         count = (_write_parquet if path.suffix == ".parquet" else _write_jsonl)(problems, aside)
         aside.replace(path)
@@ -203,12 +204,12 @@ def _parquet(path: Path) -> tuple[Iterator[tuple[int, Problem | str]], int]:
                     for row in batch.to_pylist():
                         number += 1
                         yield number, _row(row, coded)
-            except (OSError, pa.ArrowException) as error:
+            except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names or texts of junk
                 raise Or1labError(f"{path} breaks off after row {number}: {error}") from None
 
     try:
         file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise Or1labError(f"{path} is no readable parquet file: {error}") from None
     coded = {field.name for field in file.schema_arrow if str(field.type) == "extension<arrow.json>"}
     return rows(), file.metadata.num_rows

@@ -234,6 +234,10 @@ def test_a_damaged_parquet_is_one_clear_error(tmp_path):
     path.write_bytes(b"PAR1" + bytes(1000))
     with pytest.raises(Or1labError, match=r"p\.parquet is no readable parquet file"):
         read(str(path))
+    write([Problem(id="a", domain="math", prompt="?", gold="1")], path)
+    path.write_bytes(path.read_bytes().replace(b"licence", b"\xfe\xffcence"))
+    with pytest.raises(Or1labError, match=r"p\.parquet is no readable parquet file"):
+        read(str(path))
     many = [Problem(id=str(i), domain="math", prompt=f"{hash(str(i))}" * 50, gold="1") for i in range(2000)]
     write(many, path)
     whole = path.read_bytes()
