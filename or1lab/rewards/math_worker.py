@@ -1,8 +1,9 @@
 """Script of a verifier process: Math-Verify on untrusted LaTeX. Started by `workers.WorkerPool`, never imported.
 
-Each line on stdin is `{"pairs": [[gold, answer], ...], "limit": seconds, "plain": bool}`; the answer to it is one of the
-JSON strings "equivalent", "wrong" and "unparsable". Plain is Math-Verify alone, without what is mended here. The caller kills the process when it overruns, so Math-Verify's own alarm
-is off; ours is the second belt, for the case that the caller died first.
+Each line on stdin is `{"pairs": [[gold, answer], ...], "limit": seconds, "plain": bool}`; the answer to it is one of
+the JSON strings "equivalent", "wrong" and "unparsable". Plain is Math-Verify alone, without what is mended here. The
+caller kills the process when it overruns, so Math-Verify's own alarm is off; ours is the second belt, for the case
+that the caller died first.
 """
 
 import contextlib
