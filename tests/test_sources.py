@@ -150,7 +150,7 @@ def test_a_line_that_is_no_problem_is_named(tmp_path, line, message):
 
 
 def test_a_missing_file_names_the_choices(tmp_path):
-    with pytest.raises(UsageError, match="'tiny' nor 'smol', is a file or a published set: no file '.*nothing.jsonl'"):
+    with pytest.raises(UsageError, match="functions, a file or a published set: no file '.*nothing.jsonl'"):
         load("train", source=str(tmp_path / "nothing.jsonl"))
 
 
