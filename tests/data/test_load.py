@@ -103,9 +103,11 @@ def test_another_kind_of_file_is_wrong_use(tmp_path):
     "bad, reason",
     [
         (b"{", "not JSON"),
-        (b"\x00\xff\xfe\x01\x80", "not JSON"),
+        (b"\x00\xff\xfe\x01\x80", "not UTF-8"),
+        (b'{"id" "b"}', "not JSON: Expecting ':' delimiter at character 6"),
+        (line().decode().encode("utf-16-le"), "not JSON"),
         (line()[:-1] + b"\x00}", "not JSON"),
-        (b'{"id": "b", "prompt": "\xff"}', "not JSON: 'utf-8' codec"),
+        (b'{"id": "b", "prompt": "\xff"}', "not UTF-8"),
         (line(meta={"x": math.nan}), "NaN is no JSON value"),
         (line(meta={"x": -math.inf}), "-Infinity is no JSON value"),
         (b'{"id": "b", "domain": "m", "prompt": "?", "gold": "1", "meta": {"x": 1e999}}', "JSON compliant"),
