@@ -125,14 +125,13 @@ def read_problems(source: str, options: Mapping[str, Any] | None = None) -> list
     try:
         loaded = load.read(source, strict=Path(source).expanduser().is_file(), options=options)
     except UsageError as error:
-        names = ", ".join(GENERATED)
-        raise UsageError(f"a source is one of {names}, a file or a published set: {error}") from None
+        raise UsageError(f"a source is {', '.join(GENERATED)}, a file or a published set: {error}") from None
     problems = list(loaded)
     if loaded.skipped:
-        first = loaded.skipped[0]
+        first, n = loaded.skipped[0], len(loaded.skipped)
         warnings.warn(
-            f"{len(loaded.skipped)} rows of {source} are no problems and were left out (or1lab data stats {source} "
-            f"counts the reasons); the first is row {first.number}: {first.reason}",
+            f"{source}: {n} row{'s' * (n > 1)} left out that are no problems (or1lab data stats {source} counts the "
+            f"reasons); the first is {loaded.unit} {first.number}: {first.reason}",
             stacklevel=2,
         )
     return problems
