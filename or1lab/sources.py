@@ -15,7 +15,7 @@ from or1lab.data import load
 from or1lab.data.mix import interleave, shares
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
-from or1lab.recipe import Data, Part
+from or1lab.recipe_parts import Data, Part
 
 GENERATED = ("tiny", "smol", "functions")  # modules of or1lab.data with a function `problems`
 

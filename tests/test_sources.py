@@ -14,7 +14,7 @@ from or1lab.data import smol, tiny
 from or1lab.data.load import write as save
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
-from or1lab.recipe import Data
+from or1lab.recipe_parts import Data
 
 
 class Letters:
