@@ -33,11 +33,12 @@ STEP = {
     "entropy/alpha", "ratio/max", "clip/low_frac", "clip/high_frac", "kl/rollout_trainer", "kl/rollout_trainer_max",
     "kl/reference", "grad/norm", "lr", "time/rollout", "time/update", "time/sync", "time/other", "time/elapsed",
     "tokens_per_s", "memory/peak_gib", "loss", "reward/p_nontruncated", "reward/nontruncated_by_problem",
-    "reward/decomposition_rest", "reward/mean/<domain>", "advantage/histogram", "entropy/by_position", "entropy/top20", "entropy/top20_share",
+    "reward/decomposition_rest", "reward/mean/<domain>", "advantage/histogram", "entropy/by_position", "entropy/top20",
+    "entropy/top20_share",
 }  # fmt: skip
 EVAL = {
-    "kind", "step", "eval/accuracy", "eval/accuracy/<domain>", "eval/nontruncated", "eval/length", "eval/truncated_frac", "eval/entropy",
-    "time/eval", "time/elapsed",
+    "kind", "step", "eval/accuracy", "eval/accuracy/<domain>", "eval/nontruncated", "eval/length",
+    "eval/truncated_frac", "eval/entropy", "time/eval", "time/elapsed",
 }  # fmt: skip
 TIMES = ("time/", "tokens_per_s", "memory/")
 

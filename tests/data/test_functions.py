@@ -9,7 +9,12 @@ from or1lab.errors import UsageError
 from or1lab.rewards import sandbox
 from or1lab.rewards.code import score_batch
 
-TRAIN, TEST = (sum(1 for name in functions._families() for _ in functions._tasks(name, s, 0)) for s in ("train", "test"))
+
+def count(split: str) -> int:
+    return sum(1 for name in functions._families() for _ in functions._tasks(name, split, 0))
+
+
+TRAIN, TEST = count("train"), count("test")
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +51,13 @@ def test_more_tasks_begin_with_fewer_and_a_seed_changes_only_their_order():
         ("between", {"low": -2, "high": 5}, 9, 5), ("digit_sum", {"factor": 2}, 105, 12),
         ("count_digit", {"digit": 0}, 1001, 2), ("count_above", {"limit": 2}, [2, 3, 4], 2),
         ("sum_of_multiples", {"divisor": 3, "summand": 1}, [3, -6, 4, 9], 7),
-        ("every_nth", {"step": 2, "start": 1}, [1, 2, 3, 4, 5], [2, 4]), ("rotate", {"places": 2}, [1, 2, 3], [3, 1, 2]),
+        ("every_nth", {"step": 2, "start": 1}, [1, 2, 3, 4, 5], [2, 4]),
+        ("rotate", {"places": 2}, [1, 2, 3], [3, 1, 2]),
         ("largest", {"count": 2}, [1, 5, 5, 3], [5, 5]), ("gaps", {"distance": 2}, [1, 2, 4, 8], [3, 6]),
         ("add_index", {"factor": 2}, [5, 5, 5], [5, 7, 9]), ("count_letter", {"letter": "a"}, "banana", 3),
         ("remove_letter", {"letter": "a"}, "banana", "bnn"), ("repeat_letters", {"times": 2}, "ab", "aabb"),
-        ("shift_letters", {"places": 2}, "xyz", "zab"), ("join_long", {"length": 2, "mark": "-"}, ["ab", "abc", "d"], "abc"),
+        ("shift_letters", {"places": 2}, "xyz", "zab"),
+        ("join_long", {"length": 2, "mark": "-"}, ["ab", "abc", "d"], "abc"),
         ("join_beginnings", {"count": 2, "mark": "+"}, ["abc", "d"], "ab+d"),
     ],
 )  # fmt: skip
