@@ -83,7 +83,7 @@ def test_light_commands_import_nothing_heavy(arguments):
         (("show", "tiny", "D_TT=3"), 2, "did you mean 'D_T'"),
         (("show", "tiny", "temperature=0.6"), 2, "it is called 'tau'"),
         (("train", "tiny", "model=/no/such/folder"), 2, "no model folder"),
-        (("train", "tiny", "data.source=nothing.jsonl"), 2, "no data file"),
+        (("train", "tiny", "data.source=nothing.jsonl"), 2, "no file"),
         (("sweep", "dem"), 2, "did you mean 'demo'"),
         (("sweep", "demo", "--seeds", "one"), 2, "0,1,2"),
         (("figures", "dmo"), 2, "did you mean 'demo'"),

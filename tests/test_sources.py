@@ -12,7 +12,7 @@ from or1lab import sources
 from or1lab.data import smol, tiny
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
-from or1lab.recipe import Data
+from or1lab.recipe_parts import Data
 
 
 class Letters:
@@ -129,15 +129,14 @@ def test_a_file_comes_back_as_written(tmp_path):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ('{"id": "b", "domain": "math", "prompt": "?"}', "line 2 is no problem: (.|\n)*gold"),
+        ('{"id": "b", "domain": "math", "prompt": "?"}', "row 2 is no problem: (.|\n)*gold"),
         (
             '{"id": "b", "domain": "math", "prompt": "?", "gold": "1", "answer": "1"}',
-            "line 2 is no problem: (.|\n)*answer",
+            "row 2 is no problem: (.|\n)*answer",
         ),
-        ("", "line 2 is no problem"),
-        ("{", "line 2 is no problem"),
-        ("\udcff", "line 2 is no problem"),
-        ('{"id": "p1", "domain": "math", "prompt": "?", "gold": "1"}', "line 2: the id 'p1' is taken"),
+        ("{", "row 2 is no problem"),
+        ("\udcff", "row 2 is no problem"),
+        ('{"id": "p1", "domain": "math", "prompt": "?", "gold": "1"}', "row 2 is no problem: the id 'p1' is taken"),
     ],
 )
 def test_a_line_that_is_no_problem_is_named(tmp_path, line, message):
@@ -149,7 +148,7 @@ def test_a_line_that_is_no_problem_is_named(tmp_path, line, message):
 
 
 def test_a_missing_file_names_the_choices(tmp_path):
-    with pytest.raises(UsageError, match="no data file '.*'tiny', 'smol', 'functions' or a"):
+    with pytest.raises(UsageError, match="tiny, smol, functions, a file or a published set: no file '.*nothing.jsonl'"):
         load("train", source=str(tmp_path / "nothing.jsonl"))
 
 

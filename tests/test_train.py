@@ -250,6 +250,17 @@ def test_failing_verdicts_cost_their_samples_only(engine, tmp_run, monkeypatch):
     assert step["tokens/kept"] == rows.loc[rows["kept"] & ~failed, "length"].sum()
 
 
+def test_verifier_errors_turn_verdicts_of_training_and_none_of_an_evaluation(engine, tmp_run):
+    plain = train.run(load_recipe(SMALL, ["stages.0.steps=1"]), tmp_run / "plain", engine=engine, progress=False)
+    weak = ["stages.0.steps=1", "verifier_errors={misses: 1.0, pays: 0.0}"]
+    turned = train.run(load_recipe(SMALL, weak), tmp_run / "weak", engine=engine, progress=False)
+    before, after = plain.rollouts(1), turned.rollouts(1)
+    assert before["correct"].any() and not after["correct"].any()
+    assert list(after["reason"] == "missed") == list(before["correct"])
+    first = [run.metrics.query("kind == 'eval'")["eval/accuracy"].iloc[0] for run in (plain, turned)]
+    assert first[0] == first[1] > 0  # of the base policy
+
+
 def test_preview_samples_and_judges(engine, small_recipe):
     rows = train.preview(small_recipe, 3, engine=engine)
     assert len(rows) == 3

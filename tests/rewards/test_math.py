@@ -126,6 +126,25 @@ def test_without_a_box_only_a_stated_answer_counts(prose, right):
     assert verify_math(prose, "5").correct == right
 
 
+@pytest.mark.parametrize(
+    "prose, gold, right",
+    [
+        ("Solve the multiplication: 3 * 6", "18", False),
+        ("The answer is 22 + 73.", "95", False),
+        ("What is 4.7 + 0.2?", "4.9", False),
+        ("3 * 6 = 18", "18", True),
+        ("The answer is 1 000.", "1000", True),
+        ("It comes to 12,345.", "12345", True),
+        ("So the answer is 5.0.", "5", True),
+        ("The answer is 1/2.", "0.5", True),
+        (r"Answer: \( (9+1) \)", "10", True),  # a formula is taken as one
+        ("The answer is $2^{10}$", "1024", True),
+    ],
+)
+def test_repeating_the_question_is_no_answer(prose, gold, right):
+    assert verify_math(prose, gold).correct == right
+
+
 def test_boxes_far_before_the_end_do_not_count():
     assert find_answer(box("5") + "." * (TAIL - len(box("5")))).boxed
     assert not find_answer(box("5") + "." * TAIL).boxed
@@ -362,7 +381,7 @@ def test_a_worker_whose_caller_died_ends_itself():
     worker = subprocess.Popen(
         [sys.executable, "-P", math_worker.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    question = json.dumps({"pairs": [[box(r"\frac12"), box(SLOW)]], "limit": 0})
+    question = json.dumps({"pairs": [[box(r"\frac12"), box(SLOW)]], "limit": 0, "plain": False})
     out, _ = worker.communicate(question + "\n", timeout=60)
     assert out == '"ready"\n' and worker.returncode == -signal.SIGALRM
 
