@@ -320,7 +320,7 @@ def data_convert(
     from or1lab.data.load import write
 
     loaded = data_view.opened(source, options or [], strict=strict)
-    count, skipped = write(data_view.watched(loaded), out), data_view.skipped_json(loaded.skipped)
+    count, skipped = write(data_view.watched(loaded), out), data_view.skipped_json(loaded)
     if json:
         print_json({"written": str(out), "problems": count, "skipped": skipped})
         return

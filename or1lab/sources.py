@@ -79,7 +79,12 @@ def load_problems(data: Data, split: str, tokenizer: Any) -> list[Problem]:
                 f"raise it, or data.{lacks}"
             )
     loaded = [_short(_read_part(*one, split, data.seed), split, data, tokenizer, one[0].source) for one in dealt]
-    problems = interleave(loaded, f"mix/{split}/{data.seed}") if data.mix else loaded[0]
+    if not data.mix:
+        return loaded[0]
+    for (part, *counts), own in zip(dealt, loaded, strict=True):
+        if len(own) < (wanted := counts[split == "test"]):
+            warnings.warn(f"{part.source} gives {len(own)} of its {wanted} {split} problems of data.mix", stacklevel=2)
+    problems = interleave(loaded, f"mix/{split}/{data.seed}")
     for name, count in Counter(problem.id for problem in problems).items():
         if count > 1:
             raise UsageError(f"the problem '{name}' comes from {count} parts of data.mix")
@@ -125,14 +130,13 @@ def read_problems(source: str, options: Mapping[str, Any] | None = None) -> list
     try:
         loaded = load.read(source, strict=Path(source).expanduser().is_file(), options=options)
     except UsageError as error:
-        names = ", ".join(GENERATED)
-        raise UsageError(f"a source is one of {names}, a file or a published set: {error}") from None
+        raise UsageError(f"a source is {', '.join(GENERATED)}, a file or a published set: {error}") from None
     problems = list(loaded)
     if loaded.skipped:
-        first = loaded.skipped[0]
+        first, n = loaded.skipped[0], len(loaded.skipped)
         warnings.warn(
-            f"{len(loaded.skipped)} rows of {source} are no problems and were left out (or1lab data stats {source} "
-            f"counts the reasons); the first is row {first.number}: {first.reason}",
+            f"{source}: {n} row{'s' * (n > 1)} left out that are no problems (or1lab data stats {source} counts the "
+            f"reasons); the first is {loaded.unit} {first.number}: {first.reason}",
             stacklevel=2,
         )
     return problems
