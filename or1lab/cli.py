@@ -26,10 +26,12 @@ app = typer.Typer(
 )
 tiny_app = typer.Typer(no_args_is_help=True, help="The tiny world and its base policy.", rich_markup_mode="rich")
 runs_app = typer.Typer(no_args_is_help=True, help="Look at runs.", rich_markup_mode="rich")
+data_app = typer.Typer(no_args_is_help=True, help="Problem sets.", rich_markup_mode="rich")
 verify_app = typer.Typer(no_args_is_help=True, help="Judge answers by the rewards' rules.", rich_markup_mode="rich")
 app.add_typer(tiny_app, name="tiny")
 app.add_typer(verify_app, name="verify")
 app.add_typer(runs_app, name="runs")
+app.add_typer(data_app, name="data")
 
 console = Console()
 
@@ -225,6 +227,39 @@ def verify_math(
         print_json({"correct": verdict.correct, "reason": verdict.reason})
     else:
         console.print(f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})")
+
+
+@data_app.command(
+    "curate", epilog="Example: or1lab data curate mine.jsonl --out curated --against aime24.jsonl --model smol"
+)
+def data_curate(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Problem files or published sets.")],
+    out: Annotated[Path, typer.Option(help="Folder of the curated set and its card.")],
+    against: Annotated[list[str] | None, typer.Option(help="Benchmark to keep out; give it again for more.")] = None,
+    stages: Annotated[str, typer.Option(help="Comma-separated; default: all that are given what they need.")] = "",
+    model: Annotated[str | None, typer.Option(help="Recipe or model: drop what it always or never solves.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Responses a problem; half as many for programs.")] = 16,
+    votes: Annotated[Path | None, typer.Option(help="Saved votes; with --endpoint, new ones are added.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server, as http://localhost:8000/v1.")] = None,
+    judge: Annotated[list[str] | None, typer.Option(help="A model it serves; again for more: 32 votes in all.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the curation in that folder.")] = False,
+    json: Json = False,
+) -> None:
+    """Curate problems as in section 6 of the paper: duplicates, wrong answers, figures, broken tests, leaks,
+    difficulty, votes. Writes problems, what was removed and why, a funnel and a data set card."""
+    from or1lab.data.curate import Wanted, curate
+
+    chosen = tuple(name.strip() for name in stages.split(",") if name.strip())
+    wanted = Wanted(tuple(inputs), tuple(against or ()), chosen, model, samples, votes, endpoint, tuple(judge or ()))
+    funnel = curate(wanted, out, resume=resume)
+    if json:
+        print_json(funnel)
+        return
+    for stage in funnel["stages"]:
+        counts = [sum(stage[side].values()) for side in ("in", "out")]
+        why = ", ".join(f"{reason} {sum(by.values())}" for reason, by in stage["removed"].items())
+        console.print(f"{stage['stage']:<11}{counts[0]:>8} -> {counts[1]:>8}  {why}", markup=False, highlight=False)
+    console.print(f"[green]curated[/] {out}; what was removed and why: {out / 'README.md'}", highlight=False)
 
 
 @tiny_app.command("build", epilog="Example: or1lab tiny build --out /some/folder")
