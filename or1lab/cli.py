@@ -26,12 +26,12 @@ app = typer.Typer(
 )
 tiny_app = typer.Typer(no_args_is_help=True, help="The tiny world and its base policy.", rich_markup_mode="rich")
 runs_app = typer.Typer(no_args_is_help=True, help="Look at runs.", rich_markup_mode="rich")
-data_app = typer.Typer(no_args_is_help=True, help="Problem sets.", rich_markup_mode="rich")
 verify_app = typer.Typer(no_args_is_help=True, help="Judge answers by the rewards' rules.", rich_markup_mode="rich")
+data_app = typer.Typer(no_args_is_help=True, help="Look at problems and prepare them.", rich_markup_mode="rich")
 app.add_typer(tiny_app, name="tiny")
+app.add_typer(data_app, name="data")
 app.add_typer(verify_app, name="verify")
 app.add_typer(runs_app, name="runs")
-app.add_typer(data_app, name="data")
 
 console = Console()
 
@@ -39,6 +39,14 @@ RecipeArg = Annotated[str, typer.Argument(help="Recipe file, or the name of one 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides such as D_T=2 or stages.0.steps=3.")
 ]
+ProblemsArg = Annotated[
+    str, typer.Argument(metavar="FILE|SET", help="JSONL or parquet file of problems, or a published set (math500 ...).")
+]
+SetOptions = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Of a published set: file=DIR, split=test, and its own options."),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at a row that is no problem instead of skipping it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -247,6 +255,7 @@ def data_curate(
 ) -> None:
     """Curate problems as in section 6 of the paper: duplicates, wrong answers, figures, broken tests, leaks,
     difficulty, votes. Writes problems, what was removed and why, a funnel and a data set card."""
+    from or1lab.data import card
     from or1lab.data.curate import Wanted, curate
 
     chosen = tuple(name.strip() for name in stages.split(",") if name.strip())
@@ -254,12 +263,60 @@ def data_curate(
     funnel = curate(wanted, out, resume=resume)
     if json:
         print_json(funnel)
+    else:
+        card.show(funnel, out, console)
+
+
+@data_app.command("stats", epilog="Example: or1lab data stats livecodebench window=2024-08..2025-02")
+def data_stats(source: ProblemsArg, options: SetOptions = None, strict: Strict = False, json: Json = False) -> None:
+    """Domains, sources, licences, lengths, tests, difficulty, and the rows that are no problems."""
+    from or1lab import data_view
+
+    found = data_view.report(data_view.opened(source, options or [], strict=strict))
+    if json:
+        print_json(found)
+    else:
+        data_view.show_stats(found, console)
+
+
+@data_app.command("show", epilog="Example: or1lab data show problems.jsonl -n 1")
+def data_show(
+    source: ProblemsArg,
+    options: SetOptions = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many problems.")] = 3,
+    id: Annotated[str | None, typer.Option(help="The problem with this id instead of the first ones.")] = None,
+    json: Json = False,
+) -> None:
+    """Print problems; long texts are cut (not with --json)."""
+    from or1lab import data_view
+
+    problems = data_view.pick(data_view.opened(source, options or []), n, id)
+    if json:
+        print_json([problem.model_dump(exclude_defaults=True) for problem in problems])
         return
-    for stage in funnel["stages"]:
-        counts = [sum(stage[side].values()) for side in ("in", "out")]
-        why = ", ".join(f"{reason} {sum(by.values())}" for reason, by in stage["removed"].items())
-        console.print(f"{stage['stage']:<11}{counts[0]:>8} -> {counts[1]:>8}  {why}", markup=False, highlight=False)
-    console.print(f"[green]curated[/] {out}; what was removed and why: {out / 'README.md'}", highlight=False)
+    for problem in problems:
+        data_view.show_problem(problem, console)
+
+
+@data_app.command("convert", epilog="Example: or1lab data convert numinamath subsets=paper --out numina.parquet")
+def data_convert(
+    source: ProblemsArg,
+    out: Annotated[Path, typer.Option(help="File to write: .jsonl or .parquet.")],
+    options: SetOptions = None,
+    strict: Strict = False,
+    json: Json = False,
+) -> None:
+    """Write the problems of a file or a published set to a file of ours."""
+    from or1lab import data_view
+    from or1lab.data.load import write
+
+    loaded = data_view.opened(source, options or [], strict=strict)
+    count, skipped = write(data_view.watched(loaded), out), data_view.skipped_json(loaded.skipped)
+    if json:
+        print_json({"written": str(out), "problems": count, "skipped": skipped})
+        return
+    data_view.show_skipped(skipped, console)
+    console.print(f"wrote {out} (problems: {count})", highlight=False, markup=False)
 
 
 @tiny_app.command("build", epilog="Example: or1lab tiny build --out /some/folder")

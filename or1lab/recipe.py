@@ -55,8 +55,8 @@ class Strict(BaseModel):
 
 
 class Data(Strict):
-    source: str = knob("tiny", "'tiny', 'smol' or a JSONL file of problems", "ours")
-    options: dict[str, Any] = knob({}, "passed to the generator of the source (e.g. operands: [2, 6])", "ours")
+    source: str = knob("tiny", "'tiny', 'smol', a file of problems, or a published set by its name", "ours")
+    options: dict[str, Any] = knob({}, "options of the source (e.g. operands: [2, 6] of tiny; docs/data.md)", "ours")
     train: Positive = knob(4096, "number of training problems", "ours")
     test: Positive = knob(512, "number of held-out problems", "ours")
     prompt_limit: Positive = knob(64, "longest prompt in tokens; longer ones are dropped from the data", "ours")

@@ -6,10 +6,11 @@ import hashlib
 import importlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from or1lab.data import load
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import Data
@@ -73,7 +74,7 @@ def load_problems(data: Data, split: str, tokenizer: Any) -> list[Problem]:
         except (TypeError, ValueError) as error:
             raise UsageError(f"data.options of the source '{data.source}': {error}") from None
     else:
-        found = read_problems(Path(data.source))
+        found = read_problems(data.source, data.options)
         rest = len(found) - data.test
         if rest < 1:
             raise UsageError(f"{data.source} holds {len(found)} problems, but data.test keeps {data.test} of them back")
@@ -90,21 +91,22 @@ def load_problems(data: Data, split: str, tokenizer: Any) -> list[Problem]:
     return short
 
 
-def read_problems(path: Path) -> list[Problem]:
-    """Problems from a JSONL file, one object a line: id, domain, prompt, gold (and meta). Ids are unique."""
-    if not path.is_file():
-        raise UsageError(f"no data file '{path}'; data.source is 'tiny', 'smol' or a JSONL file of problems")
-    problems: dict[str, Problem] = {}
-    # Lines of bytes: those of a text would also end at separators that JSON leaves bare inside its strings.
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            problem = Problem.model_validate_json(line)
-        except ValueError as error:
-            raise UsageError(f"{path}, line {number} is no problem: {error}") from None
-        if problem.id in problems:
-            raise UsageError(f"{path}, line {number}: the id '{problem.id}' is taken by an earlier line")
-        problems[problem.id] = problem
-    return list(problems.values())
+def read_problems(source: str, options: Mapping[str, Any] | None = None) -> list[Problem]:
+    """The problems of a file or published set. Of a file every row has to be one (UsageError); what a published set
+    holds besides, such as proofs, is left out with a warning that counts it."""
+    try:
+        loaded = load.read(source, strict=Path(source).expanduser().is_file(), options=options)
+    except UsageError as error:
+        raise UsageError(f"data.source, if neither 'tiny' nor 'smol', is a file or a published set: {error}") from None
+    problems = list(loaded)
+    if loaded.skipped:
+        first = loaded.skipped[0]
+        warnings.warn(
+            f"{len(loaded.skipped)} rows of {source} are no problems and were left out (or1lab data stats {source} "
+            f"counts the reasons); the first is row {first.number}: {first.reason}",
+            stacklevel=2,
+        )
+    return problems
 
 
 def problems_hash(problems: Sequence[Problem]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from rich.console import Console
 
 from or1lab.data import load
 from or1lab.environment import environment
@@ -101,10 +102,9 @@ def _card(funnel: Mapping[str, Any], name: str) -> str:
         "|---|---|---|---|---|---|",
     ]
     for stage in stages:
-        why = ", ".join(f"{kind} {_total(by)}" for kind, by in stage["removed"].items())
         gone = sum(map(_total, stage["removed"].values()))
         numbers = [f"{n:,}" for n in (_total(stage["in"]), gone, _total(stage["out"]), _total(stage["unchecked"]))]
-        lines.append(f"| {stage['stage']} | {' | '.join(numbers)} | {why} |")
+        lines.append(f"| {stage['stage']} | {' | '.join(numbers)} | {_why(stage)} |")
     for stage in stages:
         lines += [f"\n### {stage['stage']}\n", WORDS[stage["stage"]]]
         settings = {key: value for key, value in stage["settings"].items() if key not in ("inputs", "against", "saved")}
@@ -112,7 +112,8 @@ def _card(funnel: Mapping[str, Any], name: str) -> str:
             lines.append("Settings: " + ", ".join(f"{key} = {value}" for key, value in settings.items()) + ".")
         if stage["sample"]:
             lines += ["", "| removed | reason | text |", "|---|---|---|"]
-        lines += [f"| {_cell(r['id'])} | {_cell(r['reason'])} | {_cell(r.get('prompt', ''))} |" for r in stage["sample"]]
+        for row in stage["sample"]:
+            lines.append(f"| {_cell(row['id'])} | {_cell(row['reason'])} | {_cell(row.get('prompt', ''))} |")
     lines += ["\n## Sources and licences\n", "| source | licence | problems |", "|---|---|---|"]
     for row in funnel["sources"]:
         lines.append(f"| {_cell(row['source'])} | {_cell(row['licence']) or 'unknown'} | {row['problems']:,} |")
@@ -125,6 +126,18 @@ def _card(funnel: Mapping[str, Any], name: str) -> str:
     versions = {"or1lab": funnel["code"]["version"], "commit": funnel["code"]["commit"], **funnel["packages"]}
     lines.append("\nMade with " + ", ".join(f"{key} {value}" for key, value in versions.items() if value) + ".")
     return "\n".join(lines) + "\n"
+
+
+def show(funnel: Mapping[str, Any], out: Path, console: Console) -> None:
+    """Print the counts of each stage."""
+    for stage in funnel["stages"]:
+        line = f"{stage['stage']:<11}{_total(stage['in']):>9,} -> {_total(stage['out']):>9,}  {_why(stage)}"
+        console.print(line, markup=False, highlight=False)
+    console.print(f"curated into {out}; what was removed and why: {out / 'README.md'}", markup=False, highlight=False)
+
+
+def _why(stage: Mapping[str, Any]) -> str:
+    return ", ".join(f"{kind} {_total(by)}" for kind, by in stage["removed"].items())
 
 
 def _total(counts: Mapping[str, int]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -59,8 +59,8 @@ class Loaded:
         raise StopIteration
 
 
-def read(path_or_set: str, *, strict: bool = False, **options: Any) -> Loaded:
-    """The problems of a JSONL or parquet file, or of a published set by its name (options: see `hub.rows`).
+def read(path_or_set: str, *, strict: bool = False, options: Mapping[str, Any] | None = None) -> Loaded:
+    """The problems of a JSONL or parquet file, or of a published set by its name (its options: see `hub.rows`).
 
     Raises UsageError for a name that is neither, and for options with a file; Or1labError if the file cannot be read.
     """
@@ -76,7 +76,7 @@ def read(path_or_set: str, *, strict: bool = False, **options: Any) -> Loaded:
         return Loaded(path_or_set, _jsonl(path), strict=strict)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give a JSONL or parquet file of problems")
-    published, number = hub.rows(path_or_set, **options)
+    published, number = hub.rows(path_or_set, options or {})
     return Loaded(path_or_set, published, strict=strict, total=number)
 
 
@@ -108,7 +108,7 @@ def parse(line: bytes) -> Problem | str:
     except RecursionError:
         return "nested too deeply"
     except ValueError as error:  # not UTF-8, or not JSON
-        return f"not JSON: {_short(str(error))}"
+        return f"not JSON: {shorten(str(error))}"
     return check(row) if isinstance(row, dict) else f"not an object but {type(row).__name__}"
 
 
@@ -119,11 +119,11 @@ def check(row: dict[str, Any]) -> Problem | str:
         as_json(problem)  # raises for what could not be written again
         return problem
     except ValidationError as error:
-        return _short("; ".join(map(_fault, error.errors(include_url=False, include_context=False))))
+        return shorten("; ".join(map(_fault, error.errors(include_url=False, include_context=False))))
     except UnicodeEncodeError:
         return "half a surrogate pair"
     except (ValueError, TypeError, RecursionError) as error:
-        return _short(str(error))
+        return shorten(str(error))
 
 
 def as_json(problem: Problem) -> bytes:
@@ -146,7 +146,7 @@ def _fault(error: Any) -> str:
     return f"{where}: {error['msg']}" if where else str(error["msg"]).removeprefix("Value error, ")
 
 
-def _short(text: str) -> str:
+def shorten(text: str) -> str:
     """One printable line of at most 200 characters."""
     text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return text if len(text) <= 200 else text[:199] + "…"
@@ -217,7 +217,7 @@ def _row(row: dict[str, Any], coded: set[str]) -> Problem | str:
     try:
         return check({n: json.loads(v, parse_constant=_refuse) if n in coded else v for n, v in present.items()})
     except (ValueError, RecursionError) as error:
-        return f"not JSON: {_short(str(error))}"
+        return f"not JSON: {shorten(str(error))}"
 
 
 def _write_parquet(problems: Iterable[Problem], path: Path) -> int:
