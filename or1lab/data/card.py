@@ -66,8 +66,8 @@ def finish(out: Path, reports: Sequence[dict[str, Any]], files: Sequence[Files])
         "packages": {name: metadata.version(name) for name in ("datasketch", "math-verify", "numpy", "pydantic")},
     }
     style.save(data.funnel(data.stages_frame(funnel["stages"])), out / "funnel")
-    write_atomic(out / "funnel.json", json.dumps(funnel, indent=1).encode(), "curate")
-    write_atomic(out / "README.md", _card(funnel, out.resolve().name).encode(), "curate")
+    write_atomic(out / "funnel.json", json.dumps(funnel, indent=1).encode(), "manifest")
+    write_atomic(out / "README.md", _card(funnel, out.resolve().name).encode(), "manifest")
     return funnel
 
 

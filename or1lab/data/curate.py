@@ -107,7 +107,8 @@ def _plan(wanted: Wanted, out: Path, engine: Any) -> list[Stage]:
         "tests": lambda: Stage("tests", {}, checks.tests),
         "near": lambda: Stage("near", {"alike": [dedupe.ALIKE, dedupe.ALIKE_ALONE]}, dedupe.near),
         "leaks": lambda: Stage(
-            "leaks", {"n": leaks.N, "share": leaks.SHARE, "against": fingerprints(wanted.against)},
+            "leaks",
+            {"n": leaks.N, "share": leaks.SHARE, "common": leaks.COMMON, "against": fingerprints(wanted.against)},
             lambda problems: leaks.leaks(problems, (p for name in wanted.against for p in load.read(name))),
         ),
         "difficulty": lambda: _difficulty(wanted, out, engine),
@@ -186,7 +187,7 @@ def _run(stages: Sequence[Stage], files: Sequence[Files]) -> dict[str, Any]:
         "stage": stage.name, "key": _key(stages), "settings": stage.settings, "in": +came, "out": stayed,
         "removed": gone, "unchecked": unchecked, "seconds": round(time.monotonic() - begin, 2),
     }  # fmt: skip
-    write_atomic(report, json.dumps(written, indent=1).encode(), "curate")
+    write_atomic(report, json.dumps(written, indent=1).encode(), "manifest")
     if number:
         files[number - 1].kept.unlink()  # one can go on from what this stage has kept
     return written

@@ -1,19 +1,20 @@
 """Decontamination: problems that hold an item of a benchmark (paper section 6.1, after DeepScaleR; no embeddings).
 
 A problem holds an item when its tokens contain a share of at least `SHARE` of the item's n-grams, and the item's formal
-tokens (`text.py`) in their order. So an item is found inside a longer text, in other layout and with a word or two
-exchanged; an item with other numbers is another problem. Items shorter than `SHORT` tokens are found only as the whole
-text. The n-grams of the benchmarks are held in memory; the problems pass by.
+tokens (`text.py`) in one piece. So an item is found inside a longer text, in other layout and with a word or two
+exchanged; an item with other numbers is another problem. N-grams that more than `COMMON` items share (an instruction,
+"relatively prime positive integers") tell nothing and do not count. Items of fewer than `SHORT` tokens are found only
+as the whole text. The n-grams of the benchmarks are held in memory; the problems pass by.
 
-Measured on 674 items of five public benchmarks with one word exchanged: 99% keep a share of 0.67 (two words: 0.51).
-Different problems: at most 0.25 against 900 of three other sets, at most 0.42 among the benchmarks' own.
+Measured on the 676 items of five public benchmarks that are long enough, each put inside a longer text: all are found
+as they are or with one word exchanged, 98% with two, 90% with three. Of 900 problems of three other sets none is taken
+for an item; the most that one shares with an item is 0.23.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from or1lab.data.dedupe import Decisions
 from or1lab.data.problem import Problem
@@ -21,15 +22,10 @@ from or1lab.data.text import formal, tokens
 
 N = 5
 SHARE = 0.5
+COMMON = 3
 SHORT = 15
 
 Gram = tuple[str, ...]
-
-
-class Item(NamedTuple):
-    id: str
-    grams: int  # different n-grams
-    formal: list[str]
 
 
 class Benchmarks:
@@ -37,16 +33,19 @@ class Benchmarks:
 
     def __init__(self, items: Iterable[Problem]) -> None:
         self.whole: dict[Gram, str] = {}
-        self.items: list[Item] = []
-        self.grams: dict[Gram, list[int]] = defaultdict(list)
+        self.names: list[str] = []
+        self.formal: list[str] = []
+        found: dict[Gram, list[int]] = defaultdict(list)  # n-gram -> numbers of the items that hold it
         for item in items:
             words = tokens(item.prompt)
             self.whole[tuple(words)] = item.id
             if len(words) >= SHORT:
-                grams = _grams(words)
-                for gram in grams:
-                    self.grams[gram].append(len(self.items))
-                self.items.append(Item(item.id, len(grams), formal(words)))
+                for gram in _grams(words):
+                    found[gram].append(len(self.names))
+                self.names.append(item.id)
+                self.formal.append(_formal(words))
+        self.grams = {gram: held for gram, held in found.items() if len(held) <= COMMON}
+        self.sizes = Counter(n for held in self.grams.values() for n in held)
 
     def find(self, prompt: str) -> str:
         """The id of the item that a text holds, or nothing."""
@@ -54,11 +53,9 @@ class Benchmarks:
         if name := self.whole.get(tuple(words)):
             return name
         shared = Counter(n for gram in _grams(words) for n in self.grams.get(gram, ()))
-        for n, count in shared.most_common():
-            item = self.items[n]
-            if count >= SHARE * item.grams and _in_order(item.formal, formal(words)):
-                return item.id
-        return ""
+        likely = [n for n, count in shared.most_common() if count >= SHARE * self.sizes[n]]
+        own = _formal(words) if likely else ""
+        return next((self.names[n] for n in likely if self.formal[n] in own), "")
 
 
 def leaks(problems: Iterable[Problem], benchmarks: Iterable[Problem]) -> Decisions:
@@ -73,6 +70,5 @@ def _grams(words: list[str]) -> set[Gram]:
     return {tuple(words[i : i + N]) for i in range(len(words) - N + 1)}
 
 
-def _in_order(few: list[str], many: list[str]) -> bool:
-    left = iter(many)
-    return all(word in left for word in few)
+def _formal(words: list[str]) -> str:
+    return " ".join(["", *formal(words), ""])

@@ -16,10 +16,10 @@ WORDING = {r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\leq": r"\le", r"\geq": r
 REWORDED = re.compile(r"\\(?:[dt]frac|leq|geq|cdot|times)(?![a-zA-Z])")
 LAYOUT = re.compile(
     r"\\(?:left|right|displaystyle|limits|q?quad|[bB]igg?|text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox)(?![a-zA-Z])"
-    r"|\\[,;:!()\[\]\\\s]|[$~.,;:?\"'`]+(?!\d)|(?<!\d)[$.,;:?\"'`]+|(?<=[a-zA-Z]{2})-(?=[a-zA-Z])|(?<=\d)-(?=[a-zA-Z]{3})"
+    r"|\\[,;:!()\[\]\\\s]|(?<=[a-zA-Z]{2})-(?=[a-zA-Z])|(?<=\d)-(?=[a-zA-Z]{3})"  # hyphens of prose
 )
-BRACED = re.compile(r"\{\s*(\\?\w+)\s*\}")
-TOKEN = re.compile(r"\\[a-zA-Z]+|\d+(?:[.,]\d+)*|[^\W\d_]+|[^\w\s]|_")
+BRACED = re.compile(r"\{\s*(\\[a-zA-Z]+|\d+|[a-zA-Z]+)\s*\}")
+TOKEN = re.compile(r"\\[a-zA-Z]+|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s$~.,;:?\"'`]|_")
 FORMAL = re.compile(r"\\.+|\d.*|[^\W_a]|[^\w\s]|_")  # a lone "a" is the article, mostly
 
 
