@@ -44,8 +44,8 @@ SYLLABLES = [
     for b in (*"aeiou", "ai", "on", "er")
 ]
 GLUE = (
-    "the", "of", "and", "a", "in", "to", "is", "with", "for", "on", "each", "from", "that", "at", "by", "are", "has", "if",
-    "then", "how", "many",
+    "the", "of", "and", "a", "in", "to", "is", "with", "for", "on", "each", "from", "that", "at", "by", "are", "has",
+    "if", "then", "how", "many",
 )  # fmt: skip
 FORMULAS = (r"\frac{{{0}}}{{{1}}} + x", r"x^{{{0}}} - {1}x", r"\sqrt{{{0} + y}}", r"\left({0}, {1}\right)")
 
