@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,7 +124,10 @@ def preview(
         console.rule(f"{row['problem_id']}: {verdict} ({row['reason']}), {row['length']} tokens")
         console.print(row["prompt"], style="bold", markup=False, highlight=False)
         console.print(row["response"], markup=False, highlight=False)
-        console.print(f"gold: {row['gold']}", style="dim", markup=False)
+        if row["gold"]:
+            console.print(f"gold: {row['gold']}", style="dim", markup=False)
+        if row.get("total"):
+            console.print(f"{row['passed']} of {row['total']} tests passed", style="dim", highlight=False)
 
 
 @app.command(epilog="Example: or1lab sweep demo --seeds 0,1,2 --jobs 2 --resume")
@@ -219,12 +223,7 @@ def verify_math(
 
     if batch is not None and not gold and pred is None:
         report = verify.run_batch(batch, strict=strict, timeout=timeout)
-        if markdown:
-            markdown.write_text(verify.markdown(report, batch.name), encoding="utf-8")
-        if json:
-            print_json(verify.as_json(report))
-        else:
-            verify.show(report, console)
+        _report(report, verify.markdown(report, batch.name), markdown, json)
         return
     if batch is not None or not gold or pred is None or strict or markdown:
         raise UsageError("give --gold and --pred, or --batch FILE (with --strict, --markdown FILE)")
@@ -311,12 +310,52 @@ def data_convert(
     from or1lab.data.load import write
 
     loaded = data_view.opened(source, options or [], strict=strict)
-    count, skipped = write(data_view.watched(loaded), out), data_view.skipped_json(loaded.skipped)
+    count, skipped = write(data_view.watched(loaded), out), data_view.skipped_json(loaded)
     if json:
         print_json({"written": str(out), "problems": count, "skipped": skipped})
         return
     data_view.show_skipped(skipped, console)
     console.print(f"wrote {out} (problems: {count})", highlight=False, markup=False)
+
+
+@verify_app.command("code", epilog="Example: or1lab verify code --problem problem.json --solution answer.py")
+def verify_code(
+    problem: Annotated[Path | None, typer.Option(help="JSON file: a problem, or a record of tests alone.")] = None,
+    solution: Annotated[Path | None, typer.Option(help="File with a program, or a response that holds one.")] = None,
+    batch: Annotated[Path | None, typer.Option(help="JSONL file of cases: tests, response or solution, ...")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at an invalid line instead of skipping it.")] = False,
+    markdown: Annotated[Path | None, typer.Option(help="Write the batch's report to this file, too.")] = None,
+    json: Json = False,
+) -> None:
+    """Judge a program by its problem's tests, in the sandbox; or a file of them with a report by category."""
+    from or1lab import verify_code as verify
+    from or1lab.rewards import sandbox
+
+    sandbox.require()
+    if batch is not None and problem is None and solution is None:
+        report = verify.run_batch(batch, strict=strict)
+        _report(report, verify.markdown(report, batch.name), markdown, json)
+        return
+    if batch is not None or problem is None or solution is None or strict or markdown:
+        raise UsageError("give --problem and --solution, or --batch FILE (with --strict, --markdown FILE)")
+    verdict, layers = verify.judge_files(problem, solution), sandbox.active()
+    if json:
+        print_json({**asdict(verdict), "sandbox": layers})
+        return
+    console.print(f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})")
+    console.print(f"{verdict.passed} of {verdict.total} tests passed", highlight=False)
+    console.print(f"sandbox: {', '.join(name for name, on in layers.items() if on)}", highlight=False)
+
+
+def _report(report: Any, page: str, markdown: Path | None, json: bool) -> None:
+    from or1lab import verify_report
+
+    if markdown:
+        markdown.write_text(page, encoding="utf-8")
+    if json:
+        print_json(verify_report.as_json(report))
+    else:
+        verify_report.show(report, console)
 
 
 @tiny_app.command("build", epilog="Example: or1lab tiny build --out /some/folder")

@@ -15,14 +15,14 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from or1lab.data import load
-from or1lab.data.load import Loaded, Skipped
+from or1lab.data.load import Loaded
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
 
 LENGTHS = {"shortest": 0.0, "quarter": 0.25, "median": 0.5, "three quarters": 0.75, "95%": 0.95, "longest": 1.0}
 BARS = "▁▂▃▄▅▆▇█"
 LONG = 1500  # characters of a text on screen
-NAMED = 5  # rows that are named for a reason on screen
+REASONS, NAMED = 20, 5  # on screen, and places named for each
 TESTS = 2  # tests of a problem on screen
 
 
@@ -95,11 +95,11 @@ def count_tests(tests: Any) -> int:
     return len(tests.get("inputs") or tests.get("assert_case") or [])
 
 
-def skipped_json(skipped: Sequence[Skipped]) -> dict[str, Any]:
+def skipped_json(loaded: Loaded) -> dict[str, Any]:
     return {
-        "rows": len(skipped),
-        "reasons": dict(Counter(row.reason for row in skipped).most_common()),
-        "each": [{"row": row.number, "reason": row.reason} for row in skipped],
+        "count": len(loaded.skipped),
+        "reasons": dict(Counter(row.reason for row in loaded.skipped).most_common()),
+        "each": [{loaded.unit: row.number, "reason": row.reason} for row in loaded.skipped],
     }
 
 
@@ -107,9 +107,9 @@ def report(loaded: Loaded) -> dict[str, Any]:
     """The stats of all there is. Raises Or1labError if that is nothing."""
     found = stats(watched(loaded))
     if not found["problems"]:
-        first = f"; row {loaded.skipped[0].number}: {loaded.skipped[0].reason}" if loaded.skipped else ""
+        first = f"; {loaded.unit} {loaded.skipped[0].number}: {loaded.skipped[0].reason}" if loaded.skipped else ""
         raise Or1labError(f"{loaded.name} holds no problem{first}")
-    return {"source": loaded.name, **found, "skipped": skipped_json(loaded.skipped)}
+    return {"source": loaded.name, **found, "skipped": skipped_json(loaded)}
 
 
 def show_stats(found: dict[str, Any], console: Console) -> None:
@@ -146,17 +146,19 @@ def _difficulty(found: dict[str, dict[str, int]]) -> Table:
 
 
 def show_skipped(skipped: dict[str, Any], console: Console) -> None:
-    rows: dict[str, list[int]] = defaultdict(list)
+    """One line for each of the most frequent reasons, with the first places; --json names every one."""
+    places: dict[str, list[str]] = defaultdict(list)
     for row in skipped["each"]:
-        rows[row["reason"]].append(row["row"])
-    for reason, n in list(skipped["reasons"].items())[:20]:
-        named = ", ".join(map(str, rows[reason][:NAMED])) + (", …" if n > NAMED else "")
-        line = f"skipped {n}: {reason} (row {named})"
+        (unit, number), (_, reason) = row.items()
+        places[reason].append(f"{unit} {number}")
+    for reason, n in list(skipped["reasons"].items())[:REASONS]:
+        named = ", ".join(places[reason][:NAMED]) + (", …" if n > NAMED else "")
+        line = f"skipped {n}: {reason} ({named})"
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    if skipped["rows"]:
-        more = len(skipped["reasons"]) - 20
-        rest = f", for {more} further reasons (--json lists all)" if more > 0 else ""
-        console.print(f"{skipped['rows']} rows skipped{rest}", style="yellow", highlight=False)
+    if skipped["count"]:
+        more = len(skipped["reasons"]) - REASONS
+        rest = f", for {more} more reasons (--json lists all)" if more > 0 else ""
+        console.print(f"skipped: {skipped['count']} in all{rest}", style="yellow", highlight=False)
 
 
 # ------------------------------------------------------------------------------------------------------- show
@@ -164,7 +166,8 @@ def show_skipped(skipped: dict[str, Any], console: Console) -> None:
 
 def pick(loaded: Loaded, n: int, id: str | None = None) -> list[Problem]:
     """The first `n` problems, or the one with that id. Raises Or1labError if there is none."""
-    found = [p for p in watched(loaded) if p.id == id][:1] if id is not None else list(islice(loaded, n))
+    among = loaded if id is None else (problem for problem in watched(loaded) if problem.id == id)
+    found = list(islice(among, n if id is None else 1))
     if not found:
         raise Or1labError(f"{loaded.name} holds no problem" + (f" '{id}'" if id is not None else ""))
     return found

@@ -19,25 +19,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from or1lab.errors import UsageError, did_you_mean
+from or1lab.recipe_errors import explain
+from or1lab.rewards import ROUTES, complaint
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = ROOT / "experiments" / "recipes"
-
-# What other systems call our knobs: only ever a hint in an error message, never an alias.
-FOREIGN_NAMES = {
-    "temperature": "tau", "num_generations": "gs", "group_size": "gs", "rollout_n": "gs", "n_samples_per_prompt": "gs",
-    "max_completion_length": "T", "max_response_length": "T", "max_tokens": "T", "generate_max_len": "T",
-    "learning_rate": "lr", "epsilon": "clip_low", "clip_ratio": "clip_low", "clip_ratio_low": "clip_low",
-    "epsilon_high": "clip_high", "clip_ratio_high": "clip_high", "kl_coef": "beta", "kl_loss_coef": "beta",
-    "train_batch_size": "D_R", "rollout_batch_size": "D_R", "ppo_mini_batch_size": "D_T", "mini_batch_size": "D_T",
-    "per_device_train_batch_size": "micro_tokens", "micro_batch_size": "micro_tokens",
-    "num_iterations": "N_reuse", "ppo_epochs": "N_reuse", "steps_per_generation": "D_T",
-    "entropy_coef": "alpha", "entropy_coeff": "alpha", "use_adaptive_entropy": "entropy",
-    "target_entropy": "tgt_ent", "entropy_target": "tgt_ent", "entropy_delta": "delta", "max_ent_coef": "c_max",
-    "max_grad_norm": "grad_clip", "num_train_steps": "stages.0.steps", "max_steps": "stages.0.steps",
-    "model_name_or_path": "model", "torch_dtype": "dtype", "report_to": "wandb", "loss_type": "loss",
-    "vllm_importance_sampling_correction": "correction", "vllm_importance_sampling_cap": "correction_cap",
-}  # fmt: skip
 
 # What the released scripts set beside their controller (DELTA_ENT_COEF, MAX_ENT_COEF; e_k over kept groups).
 RELEASED_CONTROLLER = {"delta": 0.0001, "c_max": 0.005, "entropy_source": "kept"}
@@ -54,13 +40,37 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Part(Strict):
+    source: str = Field(description="as data.source")
+    weight: float = Field(1.0, description="its share of the problems, relative to the others'", gt=0)
+    options: dict[str, Any] = {}
+
+
 class Data(Strict):
-    source: str = knob("tiny", "'tiny', 'smol', a file of problems, or a published set by its name", "ours")
+    source: str | None = knob("tiny", "'tiny', 'smol', 'functions', a file of problems or a published set", "ours")
     options: dict[str, Any] = knob({}, "options of the source (e.g. operands: [2, 6] of tiny; docs/data.md)", "ours")
+    mix: tuple[Part, ...] = knob((), "several sources instead: {source, weight, options} each", "ours")
     train: Positive = knob(4096, "number of training problems", "ours")
     test: Positive = knob(512, "number of held-out problems", "ours")
     prompt_limit: Positive = knob(64, "longest prompt in tokens; longer ones are dropped from the data", "ours")
     seed: int = knob(0, "which problems are generated (not the run's seed)", "ours")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_mix_stands_for_the_source(cls, plain: Any) -> Any:
+        return {"source": None, **plain} if isinstance(plain, dict) and plain.get("mix") else plain
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Data:
+        if self.mix and (self.source is not None or self.options):
+            raise ValueError("either data.source (with data.options) or data.mix, whose parts have their own options")
+        if not self.mix and self.source is None:
+            raise ValueError("neither data.source nor data.mix: no problems")
+        return self
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return self.mix or (Part(source=self.source or "", options=self.options),)
 
 
 class Convergence(Strict):
@@ -124,7 +134,9 @@ class Recipe(Strict):
     dtype: Literal["float32", "bfloat16"] = knob("float32", "of weights and engine", "ours")
     threads: Positive | None = knob(None, "CPU threads of this process; default: torch's own choice", "ours")
     data: Data = Data()
-    reward: Literal["tiny", "math"] = knob("tiny", "which rule verifier judges", "paper §7")
+    reward: str | dict[str, str] = knob(
+        ROUTES, "what judges: a name ('math', 'code', package.module.function), or domain -> name", "paper §7"
+    )
 
     D_R: Positive = knob(64, "prompts rolled out per training step", "paper T5")
     D_T: Positive = knob(64, "prompts per SGD step (mini-batch)", "paper T5")
@@ -191,6 +203,14 @@ class Recipe(Strict):
     @classmethod
     def _off_is_a_word(cls, value: Any) -> Any:
         return "off" if value is False else value  # YAML 1.1 reads a bare off as false
+
+    @field_validator("reward")
+    @classmethod
+    def _rewards(cls, reward: str | dict[str, str]) -> str | dict[str, str]:
+        for name in [reward] if isinstance(reward, str) else reward.values():
+            if wrong := complaint(name):
+                raise ValueError(wrong)
+        return reward if isinstance(reward, str) else ROUTES | reward
 
     @field_validator("adam_betas")
     @classmethod
@@ -375,25 +395,3 @@ def set_dotted(plain: dict[str, Any], key: str, value: Any) -> None:
             target[slot] = value
         else:
             target = target[slot]
-
-
-def explain(error: Any, model: type[BaseModel]) -> str:
-    """One pydantic error in words; an unknown key names the nearest right one or our name for it."""
-    location = [str(part) for part in error["loc"]]
-    key = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        word = location[-1]
-        if word in FOREIGN_NAMES:
-            return f"unknown key '{key}': here it is called '{FOREIGN_NAMES[word]}'"
-        return f"unknown key '{key}'{did_you_mean(word, _fields_at(model, location[:-1]))}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" if key else message
-
-
-def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
-    nested: dict[str, type[BaseModel]] = {
-        "data": Data, "stages": Stage, "rollout": Rollout, "eval": Eval, "checkpoint": Checkpoint, "guard": Guard,
-        "until_converged": Convergence,
-    }  # fmt: skip
-    known = [nested[part] for part in location if part in nested]
-    return list((known[-1] if known else model).model_fields)

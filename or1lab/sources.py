@@ -6,14 +6,18 @@ import hashlib
 import importlib
 import json
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from or1lab.data import load
+from or1lab.data.mix import interleave, shares
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
-from or1lab.recipe import Data
+from or1lab.recipe import Data, Part
+
+GENERATED = ("tiny", "smol", "functions")  # modules of or1lab.data with a function `problems`
 
 
 def model_folder(name: str) -> str:
@@ -63,31 +67,55 @@ def load_tokenizer(folder: str) -> Any:
 def load_problems(data: Data, split: str, tokenizer: Any) -> list[Problem]:
     """Problems of a split ("train" or "test"), without those whose prompt is longer than the prompt limit.
 
-    A file holds both splits: its last `test` problems are held out, the `train` before them are trained on."""
+    Of a mix, each source gives its share. A file holds both splits: its last `test` problems are held out, the `train`
+    before them are trained on."""
+    weights = [part.weight for part in data.parts]
+    dealt = list(zip(data.parts, shares(data.train, weights), shares(data.test, weights), strict=True))
+    for part, train, test in dealt:
+        if not train or not test:
+            lacks = "test" if train else "train"
+            raise UsageError(
+                f"data.mix leaves no {lacks} problem to the source '{part.source}' with its weight of {part.weight:g}; "
+                f"raise it, or data.{lacks}"
+            )
+    loaded = [_short(_read_part(*one, split, data.seed), split, data, tokenizer, one[0].source) for one in dealt]
+    problems = interleave(loaded, f"mix/{split}/{data.seed}") if data.mix else loaded[0]
+    for name, count in Counter(problem.id for problem in problems).items():
+        if count > 1:
+            raise UsageError(f"the problem '{name}' comes from {count} parts of data.mix")
+    return problems
+
+
+def _read_part(part: Part, train: int, test: int, split: str, seed: int) -> list[Problem]:
+    count = train if split == "train" else test
+    if part.source in GENERATED:
+        generate = importlib.import_module(f"or1lab.data.{part.source}").problems
+        try:
+            return generate(split, count, seed=seed, **part.options)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"data.options of the source '{part.source}': {error}") from None
+    found = read_problems(part.source, part.options)
+    rest = len(found) - test
+    if rest < 1:
+        raise UsageError(f"{part.source} holds {len(found)} problems, but data.test keeps {test} of them back")
+    return found[rest:] if split == "test" else found[: min(rest, train)]
+
+
+def _short(problems: list[Problem], split: str, data: Data, tokenizer: Any, source: str) -> list[Problem]:
+    """Those within the prompt limit."""
     from or1lab.rollout.base import encode_prompt
 
-    count = data.train if split == "train" else data.test
-    if data.source in ("tiny", "smol"):
-        generate = importlib.import_module(f"or1lab.data.{data.source}").problems
-        try:
-            problems = generate(split, count, seed=data.seed, **data.options)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"data.options of the source '{data.source}': {error}") from None
-    else:
-        found = read_problems(data.source, data.options)
-        rest = len(found) - data.test
-        if rest < 1:
-            raise UsageError(f"{data.source} holds {len(found)} problems, but data.test keeps {data.test} of them back")
-        problems = found[rest:] if split == "test" else found[: min(rest, data.train)]
     short = [p for p in problems if len(encode_prompt(tokenizer, p.prompt)) <= data.prompt_limit]
-    if short and len(short) < len(problems):
+    if not short:
+        raise UsageError(
+            f"every {split} prompt is longer than data.prompt_limit = {data.prompt_limit} tokens (source '{source}')"
+        )
+    if len(short) < len(problems):
         warnings.warn(
             f"{len(problems) - len(short)} of {len(problems)} {split} prompts are longer than data.prompt_limit = "
-            f"{data.prompt_limit} tokens and were left out",
+            f"{data.prompt_limit} tokens and were left out (source '{source}')",
             stacklevel=2,
         )
-    if not short:
-        raise UsageError(f"every {split} prompt is longer than data.prompt_limit = {data.prompt_limit} tokens")
     return short
 
 
@@ -97,13 +125,13 @@ def read_problems(source: str, options: Mapping[str, Any] | None = None) -> list
     try:
         loaded = load.read(source, strict=Path(source).expanduser().is_file(), options=options)
     except UsageError as error:
-        raise UsageError(f"data.source, if neither 'tiny' nor 'smol', is a file or a published set: {error}") from None
+        raise UsageError(f"a source is {', '.join(GENERATED)}, a file or a published set: {error}") from None
     problems = list(loaded)
     if loaded.skipped:
-        first = loaded.skipped[0]
+        first, n = loaded.skipped[0], len(loaded.skipped)
         warnings.warn(
-            f"{len(loaded.skipped)} rows of {source} are no problems and were left out (or1lab data stats {source} "
-            f"counts the reasons); the first is row {first.number}: {first.reason}",
+            f"{source}: {n} row{'s' * (n > 1)} left out that are no problems (or1lab data stats {source} counts the "
+            f"reasons); the first is {loaded.unit} {first.number}: {first.reason}",
             stacklevel=2,
         )
     return problems

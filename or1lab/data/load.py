@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from or1lab.errors import Or1labError, UsageError, did_you_mean
 
 LONGEST = 1 << 28  # bytes of a line; no published problem, tests included, comes near
 JSON_COLUMNS = ("gold", "tests", "difficulty", "meta")  # in parquet; the others are plain texts
+GROUP = 1 << 26  # characters of a row group, which is held in memory
 COLUMNS = tuple(Problem.model_fields)
 
 
@@ -34,12 +36,14 @@ class Skipped:
 class Loaded:
     """The problems of a file or set, read once, in order, while it is iterated; `skipped` grows meanwhile.
 
-    With `strict`, the first row that is no problem raises UsageError. `total` rows will come, if that is known."""
+    With `strict`, the first row that is no problem raises UsageError. `total` rows will come; where that is not known,
+    they are the lines of a file."""
 
     def __init__(
         self, name: str, rows: Iterable[tuple[int, Problem | str]], *, strict: bool = False, total: int | None = None
     ) -> None:
         self.name, self.strict, self.total = name, strict, total
+        self.unit = "line" if total is None else "row"
         self.skipped: list[Skipped] = []
         self._rows = iter(rows)
         self._seen: dict[str, int] = {}  # id -> number of its row
@@ -50,11 +54,11 @@ class Loaded:
     def __next__(self) -> Problem:
         for number, found in self._rows:
             if isinstance(found, Problem) and (first := self._seen.setdefault(found.id, number)) != number:
-                found = f"the id '{found.id}' is taken by row {first}"
+                found = f"the id '{found.id}' is taken by {self.unit} {first}"
             if isinstance(found, Problem):
                 return found
             if self.strict:
-                raise UsageError(f"{self.name}, row {number} is no problem: {found}")
+                raise UsageError(f"{self.name}, {self.unit} {number} is no problem: {found}")
             self.skipped.append(Skipped(number, found))
         raise StopIteration
 
@@ -89,7 +93,7 @@ def write(problems: Iterable[Problem], path: str | Path) -> int:
     if path.suffix not in (".jsonl", ".parquet"):
         raise UsageError(f"'{path}' is neither a .jsonl nor a .parquet file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         count = (_write_parquet if path.suffix == ".parquet" else _write_jsonl)(problems, aside)
         aside.replace(path)
@@ -200,12 +204,12 @@ def _parquet(path: Path) -> tuple[Iterator[tuple[int, Problem | str]], int]:
                     for row in batch.to_pylist():
                         number += 1
                         yield number, _row(row, coded)
-            except (OSError, pa.ArrowException) as error:
+            except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names or texts of junk
                 raise Or1labError(f"{path} breaks off after row {number}: {error}") from None
 
     try:
         file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise Or1labError(f"{path} is no readable parquet file: {error}") from None
     coded = {field.name for field in file.schema_arrow if str(field.type) == "extension<arrow.json>"}
     return rows(), file.metadata.num_rows
@@ -238,7 +242,7 @@ def _write_parquet(problems: Iterable[Problem], path: Path) -> int:
         for problem in problems:
             rows.append(_written(problem, cells))
             count, size = count + 1, size + sum(len(cell or "") for cell in rows[-1].values())
-            if size > 1 << 26:  # a row group is held in memory
+            if size > GROUP:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
                 rows, size = [], 0
         writer.write_table(pa.Table.from_pylist(rows, schema))

@@ -130,6 +130,7 @@ class MagicTrainer(GRPOTrainer):
             "step": step,
             "stage": stage_index,
             **diagnostics.response_metrics(rewards, truncated, buffer.lengths),
+            **diagnostics.by_domain("reward/mean", rewards, buffer.domains),
             **diagnostics.group_metrics(rewards, kept),
             **diagnostics.decomposition_metrics(rewards, truncated),
             **diagnostics.advantage_histogram(advantages, kept),

@@ -65,13 +65,14 @@ def test_what_is_written_comes_back_exactly(found, suffix, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_parquet_is_written_in_groups_that_fit_into_memory(tmp_path):
+def test_parquet_is_written_in_groups_that_fit_into_memory(tmp_path, monkeypatch):
     import pyarrow.parquet as pq
 
-    big = [Problem(id=str(i), domain="code", prompt="?", tests={"inputs": ["x" * 30_000_000]}) for i in range(4)]
+    monkeypatch.setattr(load, "GROUP", 1 << 16)
+    big = [Problem(id=str(i), domain="code", prompt="?", tests={"inputs": ["x" * 30_000]}) for i in range(4)]
     path = tmp_path / "big.parquet"
     assert write(iter(big), path) == 4
-    assert pq.ParquetFile(path).num_row_groups > 1
+    assert pq.ParquetFile(path).num_row_groups == 2
     loaded = read(str(path))
     assert loaded.total == 4 and list(loaded) == big
 
@@ -125,7 +126,7 @@ def test_another_kind_of_file_is_wrong_use(tmp_path):
         (line(""), "id: String should have at least 1 character"),
         (line("b", difficulty={"m": {"solved": 3, "samples": 2}}), "solved = 3 of only 2 samples"),
         (line("b", promt="?"), "no field 'promt' (did you mean 'prompt'?)"),
-        (line("a"), "the id 'a' is taken by row 1"),
+        (line("a"), "the id 'a' is taken by line 1"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -136,7 +137,7 @@ def test_a_line_that_is_no_problem_costs_itself_alone(bad, reason, tmp_path):
     (skipped,) = loaded.skipped
     assert skipped.number == 2 and reason in skipped.reason
     assert len(skipped.reason) <= 200 and skipped.reason.isprintable()
-    with pytest.raises(UsageError, match="p.jsonl, row 2 is no problem: "):
+    with pytest.raises(UsageError, match="p.jsonl, line 2 is no problem: "):
         list(read(path, strict=True))
 
 
@@ -152,7 +153,8 @@ def test_line_ends_of_any_kind(end, tmp_path):
 
 def test_mixed_ends_marks_and_no_last_end(tmp_path):
     path = tmp_path / "p.jsonl"
-    path.write_bytes(b"\xef\xbb\xbf" + line("a") + b"\r\n" + line("b") + b"\r" + b"?\n" + line("c") + b"\n\r\n" + line("d"))
+    first = b"\xef\xbb\xbf" + line("a") + b"\r\n" + line("b") + b"\r"
+    path.write_bytes(first + b"?\n" + line("c") + b"\n\r\n" + line("d"))
     loaded = read(str(path))
     assert ids(loaded) == ["a", "b", "c", "d"]
     assert [skipped.number for skipped in loaded.skipped] == [3]
@@ -160,7 +162,8 @@ def test_mixed_ends_marks_and_no_last_end(tmp_path):
 
 def test_a_line_beyond_all_bounds_costs_itself_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(load, "LONGEST", 1 << 20)
-    path = put(tmp_path / "p.jsonl", line("a"), line("b", prompt="x" * (5 << 20)), line("c"), b"\xff" * (3 << 20), line("d"))
+    long, junk = line("b", prompt="x" * (5 << 20)), b"\xff" * (3 << 20)
+    path = put(tmp_path / "p.jsonl", line("a"), long, line("c"), junk, line("d"))
     loaded = read(path)
     assert ids(loaded) == ["a", "c", "d"]
     assert loaded.skipped == [Skipped(2, "longer than 1 MiB"), Skipped(4, "longer than 1 MiB")]
@@ -207,7 +210,7 @@ def test_a_plain_parquet_of_others_is_read(tmp_path):
     first, second = read(path, strict=True)
     assert (first.gold, first.source, first.meta) == ("1", "", {"level": 2})
     assert (second.gold, second.source) == ('"quoted"', "web")
-    path = frame(tmp_path / "lists.parquet", {"id": "a", **BASE, "gold": ["1", "2"]}, {"id": "b", **BASE, "gold": ["3"]})
+    path = frame(tmp_path / "l.parquet", {"id": "a", **BASE, "gold": ["1", "2"]}, {"id": "b", **BASE, "gold": ["3"]})
     assert [problem.gold for problem in read(path, strict=True)] == [["1", "2"], ["3"]]
 
 
@@ -229,6 +232,10 @@ def test_rows_that_are_no_problems_are_named_in_parquet_too(tmp_path):
 def test_a_damaged_parquet_is_one_clear_error(tmp_path):
     path = tmp_path / "p.parquet"
     path.write_bytes(b"PAR1" + bytes(1000))
+    with pytest.raises(Or1labError, match=r"p\.parquet is no readable parquet file"):
+        read(str(path))
+    write([Problem(id="a", domain="math", prompt="?", gold="1")], path)
+    path.write_bytes(path.read_bytes().replace(b"licence", b"\xfe\xffcence"))
     with pytest.raises(Or1labError, match=r"p\.parquet is no readable parquet file"):
         read(str(path))
     many = [Problem(id=str(i), domain="math", prompt=f"{hash(str(i))}" * 50, gold="1") for i in range(2000)]
