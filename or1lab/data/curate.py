@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from or1lab.data import checks, dedupe, leaks, load
 from or1lab.data.dedupe import Decisions
 from or1lab.data.problem import Problem
-from or1lab.errors import UsageError, check_names
+from or1lab.errors import Or1labError, UsageError, check_names
 from or1lab.store import full_disk_explained, held, write_atomic
 
 STAGES = ("dedupe", "answers", "figures", "tests", "near", "leaks", "difficulty", "votes")
@@ -81,6 +81,7 @@ def curate(wanted: Wanted, out: str | Path, *, resume: bool = False, engine: Any
 
     Raises:
         UsageError: impossible wishes; a folder that holds a curation, without `resume`, or one of another kind.
+        Or1labError: the inputs hold no problem.
     """
     from or1lab.data import card
 
@@ -187,6 +188,9 @@ def _run(stages: Sequence[Stage], files: Sequence[Files]) -> dict[str, Any]:
         "stage": stage.name, "key": _key(stages), "settings": stage.settings, "in": +came, "out": stayed,
         "removed": gone, "unchecked": unchecked, "seconds": round(time.monotonic() - begin, 2),
     }  # fmt: skip
+    if not number and not stayed:
+        first = next((f", row {s.number}: {s.reason}" for loaded in inputs for s in loaded.skipped), "")
+        raise Or1labError(f"there is no problem in {', '.join(stage.settings['inputs'])}{first}")
     write_atomic(report, json.dumps(written, indent=1).encode(), "manifest")
     if number:
         files[number - 1].kept.unlink()  # one can go on from what this stage has kept

@@ -24,6 +24,7 @@ from or1lab.rollout.base import Engine, encode_prompt
 
 PAPER = ROOT / "experiments" / "paper" / "data.yaml"
 NEVER, ALWAYS = "never solved", "always solved"
+SHARES = ["model", "domain", "problems", f"{NEVER}, %", f"{ALWAYS}, %", "kept, %"]
 CHUNK = 32  # problems sampled together
 
 
@@ -147,18 +148,15 @@ def shares(folder: Path) -> pd.DataFrame:
         gone = {reason: by.get(domain, 0) for reason, by in stage["removed"].items()}
         wrong, right = gone.get(NEVER, 0), gone.get(ALWAYS, 0)
         tried = total - (sum(gone.values()) - wrong - right)
-        rows.append([stage["settings"]["model"], domain, tried, 100 * wrong / tried, 100 * right / tried])
-    return _table(rows)
+        shares = (100 * n / tried for n in (wrong, right, tried - wrong - right)) if tried else [float("nan")] * 3
+        rows.append([stage["settings"]["model"], domain, tried, *shares])
+    return pd.DataFrame(rows, columns=SHARES)
 
 
 def paper_shares() -> pd.DataFrame:
     """The same of the paper's base models (section 6.2)."""
     rows = []
     for row in read_yaml(PAPER)["difficulty_filter"]["rows"]:
-        rows += [[row["model"], kind, None, row["never"][kind], row["always"][kind]] for kind in ("math", "code")]
-    return _table(rows)
-
-
-def _table(rows: list[list[Any]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=["model", "domain", "problems", f"{NEVER}, %", f"{ALWAYS}, %"])
-    return frame.assign(**{"kept, %": 100 - frame[f"{NEVER}, %"] - frame[f"{ALWAYS}, %"]})
+        for domain in ("math", "code"):
+            rows.append([row["model"], domain, None, *(row[share][domain] for share in ("never", "always", "kept"))])
+    return pd.DataFrame(rows, columns=SHARES)

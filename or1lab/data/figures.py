@@ -22,9 +22,9 @@ POINTERS = (
     rf"\bas {SHOWN}(?: {THERE}| in (?:the|this|fig)(?! (?:table|list|equation|example))|(?=\s*[.,;)]))",
 )
 REASONS = {
-    "address": re.compile(r"\bhttps?\s?:\s?/\s?/\s?\w|\bwww\.\w+\.\w", re.IGNORECASE),
+    "address": re.compile(r"\bhttps?\s?:\s?/\s?/\s?\w\S*|\bwww\.\w+\.\w\S*", re.IGNORECASE),
     "picture": re.compile(
-        r"\[/?asy\]|\\includegraphics|\\begin\{(?:tikzpicture|asy|figure|picture)\}|!\[[^\]]*\]\(|<(?:img|svg)\b"
+        r"\[/?asy\]|\\includegraphics|\\begin\{(?:tikzpicture|asy|figure|picture)\}|!\[[^\]]{0,200}\]\(|<(?:img|svg)\b"
     ),
     "figure": re.compile("|".join(POINTERS), re.IGNORECASE),
 }

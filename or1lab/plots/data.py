@@ -54,7 +54,8 @@ def funnel(frame: pd.DataFrame) -> Figure:
         widest = frame["came"].max()
         panel.set_xticks([tick for tick in panel.get_xticks() if tick <= widest])
         panel.set_xlim(0, widest * 1.75)  # room for the words
-        panel.set_xlabel("problems")
+        panel.spines["bottom"].set_bounds(0, widest)
+        panel.set_xlabel("problems", x=0, ha="left")
         panel.grid(axis="y", visible=False)
         figure.legend(loc="outside upper left", ncols=3)
     return figure

@@ -13,7 +13,7 @@ import pytest
 from or1lab.data import checks, load, tiny, votes
 from or1lab.data.curate import STAGES, Wanted, curate
 from or1lab.data.problem import Problem
-from or1lab.errors import UsageError
+from or1lab.errors import Or1labError, UsageError
 from or1lab.kill_points import EXIT_CODE
 from or1lab.recipe import ROOT
 from tests.data.book import Book
@@ -139,6 +139,21 @@ def test_wishes_that_cannot_be_met_are_explained(wanted, tmp_path, wishes, messa
     plain = {"inputs": wanted.inputs, "against": wanted.against} | wishes
     with pytest.raises(UsageError, match=message):
         curate(Wanted(**plain), tmp_path / "out")
+
+
+def test_inputs_without_a_problem_are_an_error(tmp_path):
+    (tmp_path / "none.jsonl").write_text("[]\n")
+    with pytest.raises(Or1labError, match="no problem in .*none.jsonl, row 1: not an object"):
+        curate(Wanted((str(tmp_path / "none.jsonl"),)), tmp_path / "out")
+    load.write([mathematics("a", "What is 1+1?", "2")], tmp_path / "none.jsonl")
+    funnel = curate(Wanted((str(tmp_path / "none.jsonl"),)), tmp_path / "out")  # nothing is in the way
+    assert len(funnel["stages"]) == 6
+
+
+def test_a_set_of_which_nothing_is_left_still_has_its_card(tmp_path):
+    load.write([mathematics("a", "See the figure below.", "2")], tmp_path / "in.jsonl")
+    curate(Wanted((str(tmp_path / "in.jsonl"),)), tmp_path / "out")
+    assert "0 of 1 problems" in (tmp_path / "out" / "README.md").read_text()
 
 
 def run_cli(*arguments, kill_at: str = "") -> subprocess.CompletedProcess:
