@@ -276,6 +276,36 @@ def _report(report: Any, page: str, markdown: Path | None, json: bool) -> None:
         verify_report.show(report, console)
 
 
+@data_app.command(
+    "curate", epilog="Example: or1lab data curate mine.jsonl --out curated --against aime24.jsonl --model smol"
+)
+def data_curate(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Problem files or published sets.")],
+    out: Annotated[Path, typer.Option(help="Folder of the curated set and its card.")],
+    against: Annotated[list[str] | None, typer.Option(help="Benchmark to keep out; give it again for more.")] = None,
+    stages: Annotated[str, typer.Option(help="Comma-separated; default: all that are given what they need.")] = "",
+    model: Annotated[str | None, typer.Option(help="Recipe or model: drop what it always or never solves.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Responses a problem; half as many for programs.")] = 16,
+    votes: Annotated[Path | None, typer.Option(help="Saved votes; with --endpoint, new ones are added.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server, as http://localhost:8000/v1.")] = None,
+    judge: Annotated[list[str] | None, typer.Option(help="A model it serves; again for more: 32 votes in all.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the curation in that folder.")] = False,
+    json: Json = False,
+) -> None:
+    """Curate problems as in section 6 of the paper: duplicates, wrong answers, figures, broken tests, leaks,
+    difficulty, votes. Writes problems, what was removed and why, a funnel and a data set card."""
+    from or1lab.data import card
+    from or1lab.data.curate import Wanted, curate
+
+    chosen = tuple(name.strip() for name in stages.split(",") if name.strip())
+    wanted = Wanted(tuple(inputs), tuple(against or ()), chosen, model, samples, votes, endpoint, tuple(judge or ()))
+    funnel = curate(wanted, out, resume=resume)
+    if json:
+        print_json(funnel)
+    else:
+        card.show(funnel, out, console)
+
+
 @data_app.command("stats", epilog="Example: or1lab data stats livecodebench window=2024-08..2025-02")
 def data_stats(source: ProblemsArg, options: SetOptions = None, strict: Strict = False, json: Json = False) -> None:
     """Domains, sources, licences, lengths, tests, difficulty, and the rows that are no problems."""
