@@ -36,6 +36,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixed": ("basic_arithmetic", {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 1}),
     "legs": ("leg_counting", {"min_animals": 1, "max_animals": 2, "max_instances": 5}),
     "gcd": ("gcd", {"max_value": 50}),
+    "fraction": ("fraction_simplification", {"max_value": 12, "max_factor": 6}),
+    "decimal": ("decimal_chain_sum", {"min_terms": 2, "max_terms": 2, "max_digits": 1, "max_decimal_places": 1}),
     "gsm": ("gsm_symbolic", {}),  # 0.00 of 32
 }
 

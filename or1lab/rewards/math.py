@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ CACHED = 100_000  # verdicts kept
 
 TRUNCATED = Verdict(False, "truncated")
 NO_ANSWER = Verdict(False, "no answer")
+NO_GOLD = Verdict(False, "error: the problem has no gold answer")
 
 
 class Answer(NamedTuple):
@@ -69,7 +71,10 @@ def _score(
     questions: list[Question | Verdict] = []
     for problem, response, cut in zip(problems, responses, truncated, strict=True):
         answer = None if cut else find_answer(response, unfinished=released)
-        questions.append(TRUNCATED if cut else NO_ANSWER if answer is None else (_golds(problem.gold), answer))
+        if problem.gold is None:
+            questions.append(NO_GOLD)
+        else:
+            questions.append(TRUNCATED if cut else NO_ANSWER if answer is None else (_golds(problem.gold), answer))
     distinct = list({question for question in questions if not isinstance(question, Verdict)})
     with ThreadPoolExecutor(WORKERS) as threads:
         verdicts = dict(zip(distinct, threads.map(lambda question: _judge(question, TIMEOUT), distinct), strict=True))
@@ -178,6 +183,8 @@ def _judge(question: Question, timeout: float) -> Verdict:
         return Verdict(True, "match")
     if answer.boxed and (decided := _decide(golds, answer.text)) is not None:
         return decided
+    if not answer.boxed and not _states(golds, answer.text):
+        return Verdict(False, "wrong")
     if len(answer.text) > LONGEST:
         return Verdict(False, "unparsable")
     verdict = _cache.get(question)  # read once: another thread may clear the cache at any time
@@ -188,6 +195,25 @@ def _judge(question: Question, timeout: float) -> Verdict:
                 _cache.clear()
             _cache[question] = verdict
     return verdict
+
+
+NUMBER = re.compile(r"(?<![0-9.])[0-9]+(?:[, ][0-9]{3})*(?:\.[0-9]+)?")
+
+
+def _states(golds: tuple[str, ...], prose: str) -> bool:
+    """Whether a text without a box can state one of the golds: not where these are numbers and it has none of them.
+
+    To Math-Verify "What is 22 + 73?" states the answer 95, so a policy could earn rewards by repeating the question.
+    Fractions may stand for a number, and formulas (between $ or the like) for anything.
+    """
+    if re.search(r"[/$\\]", prose) or not all(NUMBER.fullmatch(gold.lstrip("+-")) for gold in golds):
+        return True
+    said = {_decimal(number) for number in NUMBER.findall(prose)}
+    return not said or any(_decimal(gold.lstrip("+-")) in said for gold in golds)
+
+
+def _decimal(number: str) -> Decimal:
+    return Decimal(re.sub("[, ]", "", number))
 
 
 def _decide(golds: tuple[str, ...], answer: str) -> Verdict | None:
@@ -207,22 +233,27 @@ def _decide(golds: tuple[str, ...], answer: str) -> Verdict | None:
 def _ask(golds: tuple[str, ...], answer: Answer, timeout: float) -> Verdict:
     if answer.boxed:
         undecided = [gold for gold in golds if decide(gold, answer.text) is None]
-        pairs = [[_boxed(text) for text in pair(gold, answer.text)] for gold in undecided]
+        pairs = [[boxed(text) for text in pair(gold, answer.text)] for gold in undecided]
     else:
-        pairs = [[_boxed(pair(gold, "")[0]), answer.text] for gold in golds]
-    question = {"pairs": pairs, "limit": timeout}
-    try:
-        reason = _pool().ask(question, timeout)
-    except TimeoutError:
-        return Verdict(False, "timeout")
-    except EOFError:  # the worker died of it: out of memory, or out of stack in C
-        return Verdict(False, "unparsable")
+        pairs = [[boxed(pair(gold, "")[0]), answer.text] for gold in golds]
+    reason = ask_math_verify(pairs, timeout)
     if reason == "unparsable" and not answer.boxed:  # Math-Verify found nothing to parse
         return NO_ANSWER
     return Verdict(reason == "equivalent", reason)
 
 
-def _boxed(answer: str) -> str:
+def ask_math_verify(pairs: list[list[str]], timeout: float, *, plain: bool = False) -> str:
+    """The worker's word on pairs of a gold and an answer: "equivalent", "wrong", "unparsable" or "timeout"."""
+    try:
+        return _pool().ask({"pairs": pairs, "limit": timeout, "plain": plain}, timeout)
+    except TimeoutError:
+        return "timeout"
+    except EOFError:  # the worker died of it: out of memory, or out of stack in C
+        return "unparsable"
+
+
+def boxed(answer: str) -> str:
+    """The answer in a box, unless it holds one: without it Math-Verify would search a gold for an answer."""
     return answer if r"\boxed" in answer else f"\\boxed{{{answer}}}"
 
 

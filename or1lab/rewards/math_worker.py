@@ -1,8 +1,9 @@
 """Script of a verifier process: Math-Verify on untrusted LaTeX. Started by `workers.WorkerPool`, never imported.
 
-Each line on stdin is `{"pairs": [[gold, answer], ...], "limit": seconds}`; the answer to it is one of the JSON strings
-"equivalent", "wrong" and "unparsable". The caller kills the process when it overruns, so Math-Verify's own alarm
-is off; ours is the second belt, for the case that the caller died first.
+Each line on stdin is `{"pairs": [[gold, answer], ...], "limit": seconds, "plain": bool}`; the answer to it is one of
+the JSON strings "equivalent", "wrong" and "unparsable". Plain is Math-Verify alone, without what is mended here. The
+caller kills the process when it overruns, so Math-Verify's own alarm is off; ours is the second belt, for the case
+that the caller died first.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ MEMORY = 2 << 30  # bytes of address space; the imports need about a tenth
 RELATIVE = 1e-3  # by which decimals may differ where six places after the point are all zeros
 
 
-def judge(pairs: list[list[str]]) -> str:
+def judge(pairs: list[list[str]], plain: bool = False) -> str:
     """Whether one of the answers is its gold. Answers differ only in how they are written beside that gold."""
     from math_verify import parse, verify
     from sympy.core.random import seed
@@ -32,13 +33,13 @@ def judge(pairs: list[list[str]]) -> str:
         if not right:
             continue
         # Inequalities beside a gold interval are compared as sets.
-        if verify(right, parsed, allow_set_relation_comp=True, timeout_seconds=None):
+        if verify(right, parsed, allow_set_relation_comp=not plain, timeout_seconds=None):
             unlike = False
             with contextlib.suppress(Exception):  # what sympy cannot settle stays as Math-Verify has it
-                unlike = exactly_unlike(right[0], parsed[0])
+                unlike = not plain and exactly_unlike(right[0], parsed[0])
             if not unlike:
                 return "equivalent"
-        elif complex_alike(right[0], parsed[0]):
+        elif not plain and complex_alike(right[0], parsed[0]):
             return "equivalent"
     return "wrong" if parsed_any else "unparsable"
 
@@ -95,7 +96,7 @@ def main() -> None:
         question = json.loads(line)
         signal.alarm(math.ceil(question["limit"]) + 1)
         try:
-            reply = judge(question["pairs"])
+            reply = judge(question["pairs"], question["plain"])
         except Exception:  # any failure on hostile input, RecursionError and MemoryError included, is a finding
             reply = "unparsable"
         signal.alarm(0)

@@ -38,7 +38,7 @@ ATTACKS = [
     "number = 0\nwhile True:\n    number += 1\n    open(f'/tmp/{number}', 'wb').write(bytes(1 << 20))",
     "import os\nkept = [os.pipe() for _ in range(1000)]",
     "while True: print('x' * 10000)",
-    "import os\nfor i in range(1, 9):\n    try: os.write(i, b'\\0\\x80\\0\\0')\n    except OSError: pass\nwhile 1: pass",
+    "import os\nfor i in range(1, 9):\n    try: os.write(i, bytes((0, 99, 0, 0)))\n    except OSError: 0\nwhile 1: 1",
     "import os, time\nos.closerange(0, 99)\ntime.sleep(99)",
 ]
 

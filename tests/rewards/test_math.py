@@ -15,7 +15,7 @@ import pytest
 from or1lab.data.problem import Problem
 from or1lab.errors import UsageError
 from or1lab.recipe import ROOT
-from or1lab.rewards import Verdict, domain_of, get_reward, math_worker
+from or1lab.rewards import Verdict, get_reward, math_worker
 from or1lab.rewards import math as reward
 from or1lab.rewards.math import LONGEST, LONGEST_PROSE, TAIL, find_answer, score_batch, verify_math
 
@@ -127,6 +127,25 @@ def test_without_a_box_only_a_stated_answer_counts(prose, right):
     assert verify_math(prose, "5").correct == right
 
 
+@pytest.mark.parametrize(
+    "prose, gold, right",
+    [
+        ("Solve the multiplication: 3 * 6", "18", False),
+        ("The answer is 22 + 73.", "95", False),
+        ("What is 4.7 + 0.2?", "4.9", False),
+        ("3 * 6 = 18", "18", True),
+        ("The answer is 1 000.", "1000", True),
+        ("It comes to 12,345.", "12345", True),
+        ("So the answer is 5.0.", "5", True),
+        ("The answer is 1/2.", "0.5", True),
+        (r"Answer: \( (9+1) \)", "10", True),  # a formula is taken as one
+        ("The answer is $2^{10}$", "1024", True),
+    ],
+)
+def test_repeating_the_question_is_no_answer(prose, gold, right):
+    assert verify_math(prose, gold).correct == right
+
+
 def test_boxes_far_before_the_end_do_not_count():
     assert find_answer(box("5") + "." * (TAIL - len(box("5")))).boxed
     assert not find_answer(box("5") + "." * TAIL).boxed
@@ -235,7 +254,6 @@ def test_the_released_behaviour_is_an_option_of_its_own():
     assert [one.reason for one in found] == ["match", "match", "wrong", "match"]
     ours = score_batch([problem("7")] * 4, answers, [True, True, False, False])
     assert [one.reason for one in ours] == ["truncated", "truncated", "no answer", "match"]
-    assert domain_of("math-released") == domain_of("math") == "math" and domain_of("tiny") == "tiny"
 
 
 def test_a_response_of_a_hundred_megabytes_is_read_from_its_end():
@@ -247,6 +265,12 @@ def test_a_response_of_a_hundred_megabytes_is_read_from_its_end():
 def test_a_batch_of_unequal_lists_is_an_error():
     with pytest.raises(ValueError):
         score_batch([problem("7")], [box("7")] * 2, [False] * 2)
+
+
+def test_a_problem_without_a_gold_answer_has_no_verdict():
+    program = Problem(id="p", domain="math", prompt="?", tests={"assert_case": ["f() == 1"]})
+    found = score_batch([program, problem("7")], [box("7")] * 2, [False] * 2)
+    assert [one.reason for one in found] == ["error: the problem has no gold answer", "match"]
 
 
 def test_the_reward_has_a_name():
@@ -358,7 +382,7 @@ def test_a_worker_whose_caller_died_ends_itself():
     worker = subprocess.Popen(
         [sys.executable, "-P", math_worker.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    question = json.dumps({"pairs": [[box(r"\frac12"), box(SLOW)]], "limit": 0})
+    question = json.dumps({"pairs": [[box(r"\frac12"), box(SLOW)]], "limit": 0, "plain": False})
     out, _ = worker.communicate(question + "\n", timeout=60)
     assert out == '"ready"\n' and worker.returncode == -signal.SIGALRM
 
