@@ -157,7 +157,7 @@ def _other_user(own_user: bool) -> list[str]:
     if not own_user:
         return []
     user = str(FIRST_USER + os.getpid() % (1 << 20) * 256 + next(_started) % 256)
-    return ["/setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--"]
+    return ["/setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--inh-caps=-all", "--"]
 
 
 def _readable() -> list[str]:
