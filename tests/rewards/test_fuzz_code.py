@@ -51,8 +51,8 @@ junk = st.recursive(
 deep = st.sampled_from([50, 1_000, 100_000]).map(lambda depth: "[" * depth + "]" * depth)
 long = st.sampled_from(["7", "[", "x\r", "\0", "é\n"]).map(lambda text: text * 50_000)
 text = characters | deep | long
-asserts = st.sampled_from(["assert f(1) == 2", "assert f('\\n')", "assert", "f(1)", "import os\nassert f(os.sep)",
-    ""]) | text
+ASSERTS = ["assert f(1) == 2", "assert f('\\n')", "assert", "f(1)", "import os\nassert f(os.sep)", ""]
+asserts = st.sampled_from(ASSERTS) | text
 parts = {
     "inputs": st.lists(text | st.lists(junk, max_size=3), max_size=3), "outputs": st.lists(text | junk, max_size=3),
     "fn_name": st.sampled_from(["f", "", "f.g", "Solution().f"]) | text, "test_code": text | asserts.map(
@@ -85,14 +85,16 @@ def records(draw: st.DrawFn) -> Any:
 
 tokens = st.lists(st.sampled_from([
     *"()[]{}:=.,+-*/%<>@'\"\\#\n0 1 f x", "def ", "class ", "return ", "lambda ", "while 1", "if ", "print(",
-    "import ", "\n    ",
-    "async ", "yield ", "raise ", "del ", "global ", "exec(", "9**9**9", "'x'*10**9", "input()", "__import__('os')",
-    "f'", '"""',
-    "\t", "\0", "\ud800", "```", "```python\n", "</think>", "<think>", "type(", "lambda:0", "[0]*10**8",
-    "match x:\n case ",
+    "import ", "async ", "yield ", "raise ", "del ", "global ", "exec(", "input()", "__import__('os')", "type(", "f'",
+    '"""', "9**9**9", "'x'*10**9", "[0]*10**8", "lambda:0", "match x:\n case ", "\n    ", "\t", "\0", "\ud800",
+    "```", "```python\n", "</think>", "<think>",
 ]), max_size=30).map("".join)  # fmt: skip
-HONEST = ["def f(*a): return a", "class Solution:\n    def f(self, *a): return a", "print(open(0).read())",
-    "f = lambda x: x + 1"]
+HONEST = [
+    "def f(*a): return a",
+    "class Solution:\n    def f(self, *a): return a",
+    "print(open(0).read())",
+    "f = lambda x: x + 1",
+]
 programs = st.sampled_from(HONEST) | tokens | text
 
 
@@ -106,36 +108,35 @@ def anything(program: str, record: Any, fenced: bool) -> None:
 
 # ---------------------------------------------------------------------------------------------------------- forgers
 
+WORDS = ["value", "raised", "loaded", "ready", "started", "test", "end", "stopped", "call", "get", "h", "o"]
 message = st.recursive(
-    st.sampled_from(["value", "raised", "loaded", "ready", "started", "test", "end", "stopped", "passed", "call",
-    "get", "h", "o"])
-    | st.integers(-1, 5) | st.booleans() | st.none() | st.floats(),
+    st.sampled_from(WORDS) | st.integers(-1, 5) | st.booleans() | st.none() | st.floats(),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from("abf"), inner, max_size=2),
     max_leaves=12,
 ).map(lambda item: json.dumps(item).encode())  # fmt: skip
 framed = message.map(lambda text: len(text).to_bytes(4, "big") + text)
-posts = st.lists(framed | message | st.binary(max_size=9) | st.just(b"\xff\xff\xff\xff"), min_size=1,
-max_size=5).map(b"".join)
+pieces = framed | message | st.binary(max_size=9) | st.just(b"\xff\xff\xff\xff")
+posts = st.lists(pieces, min_size=1, max_size=5).map(b"".join)
 # What an honest process says in the course of each kind of record, with the values made up.
-course = b"".join(
-    len(text).to_bytes(4, "big") + text
-    for text in (b'["ready"]', b'["loaded",[[0],[["d","f",[1],"",[1]],["h",0,true]]]]', b'["value",[0,[]],null]',
-    b'["test",true]', b'["end"]')
-)  # fmt: skip
+COURSE = [
+    b'["ready"]', b'["loaded",[[0],[["d","f",[1],"",[1]],["h",0,true]]]]', b'["value",[0,[]],null]', b'["test",true]',
+    b'["end"]',
+]  # fmt: skip
+course = b"".join(len(text).to_bytes(4, "big") + text for text in COURSE)
 tables = st.sampled_from([
     "[[60], [['t', 1]] + [['t', [i], [i]] for i in range(60)]]", "[[0], [['l', [0]]]]", "[[0], [['h', 99, True]]]",
-    "[[0], [['o', 'A']]]",
-    "[[1], [['t', 1], ['s'] + [i * (2**61 - 1) for i in range(20000)]]]", "[[0], [['r', 0, 10**18, 1]]]",
-    "[[0], [['h', 0, [1]]]]",
+    "[[0], [['o', 'A']]]", "[[1], [['t', 1], ['s'] + [i * (2**61 - 1) for i in range(20000)]]]",
+    "[[0], [['r', 0, 10**18, 1]]]", "[[0], [['h', 0, [1]]]]",
 ])  # fmt: skip
 values = st.sampled_from([
-    "type('E', (), {'__eq__': lambda *a: True, '__hash__': lambda s: 0})()", "iter(int, 1)", "float('nan')",
-    "object()", "exit()",
+    "type('E', (), {'__eq__': lambda *a: True, '__hash__': lambda s: 0})()", "iter(int, 1)", "float('nan')", "f",
     "type('I', (int,), {'__eq__': lambda *a: True})(7)", "type('S', (str,), {'__eq__': lambda *a: True})()", "(yield)",
-    "globals()",
-    "__import__('gc').get_objects()[:9]", "10**10**5", "[[]] * 10**6", "'x' * 10**7", "f", "__import__('os')._exit(0)",
-    "NotImplemented",
+    "globals()", "__import__('gc').get_objects()[:9]", "10**10**5", "[[]] * 10**6", "'x' * 10**7", "NotImplemented",
+    "__import__('os')._exit(0)", "object()", "exit()",
 ])  # fmt: skip
+
+
+LAST = ["", "os._exit(0)", "raise SystemExit", "f(1)", "print(f(1))", "while True: pass", "class Solution: f = f"]
 
 
 @st.composite
@@ -147,10 +148,9 @@ def forgers(draw: st.DrawFn) -> str:
     what = draw(st.sampled_from([repr(data), "T"]))
     spray = ["for fd in range(1, 12):", f"    try: os.write(fd, {what})", "    except OSError: pass"]
     at_start, when_called = draw(st.booleans()), draw(st.booleans())
-    lines += spray * at_start + ["def f(*args):", *(f"    {line}" for line in spray * when_called),
-        f"    return {draw(values)}"]
-    lines += [draw(st.sampled_from(["", "os._exit(0)", "raise SystemExit", "f(1)", "print(f(1))", "while True: pass",
-        "class Solution: f = f"]))]
+    lines += spray * at_start
+    lines += ["def f(*args):", *(f"    {line}" for line in spray * when_called), f"    return {draw(values)}"]
+    lines += [draw(st.sampled_from(LAST))]
     return "\n".join(lines)
 
 
@@ -189,8 +189,8 @@ def f(items, k):
 CASES = [([1, 2, 3], 2), ([-1, -5], 1), ([], 3), ([4, 0, 7, 7], 3), ([2], 1), ([9, -9, 9], 2), ([5, 5, 5, 5, 5], 5)]
 SWAPS = {
     ">": "<", "+": "-", "-": "+", "or": "and", "and": "or", "0": "1", "1": "2", "2": "3", "sum": "max",
-    "range": "list", "==": "!=",
-    "best": "total", "total": "best", "items": "k", "%": "//", "len": "sum", "if": "while", "return": "print", "i": "k",
+    "range": "list", "==": "!=", "best": "total", "total": "best", "items": "k", "%": "//", "len": "sum", "if": "while",
+    "return": "print", "i": "k",
 }  # fmt: skip
 WORD = re.compile(r"\w+|[^\w\s]+")
 
@@ -199,7 +199,7 @@ WORD = re.compile(r"\w+|[^\w\s]+")
 def mutants(draw: st.DrawFn) -> str:
     """The solution with some of its tokens swapped, or lines dropped."""
     lines = SOLUTION.strip().splitlines()
-    for _ in range(draw(st.integers(1, 3))):
+    for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(1, len(lines) - 1))
         places = [found for found in WORD.finditer(lines[at]) if found[0] in SWAPS]
         if places and draw(st.integers(0, 4)):
@@ -234,16 +234,15 @@ def outputs(source: str) -> list | None:
 @given(mutants(), st.sampled_from(["stdio", "function", "assert", "method"]))
 def mutants_are_right_where_they_give_the_same(source: str, kind: str) -> None:
     wanted = expected()
+    pairs = list(zip(CASES, wanted, strict=True))
     record: dict[str, Any] = {
         "stdio": {"inputs": ["\n".join(map(repr, CASES))], "outputs": ["\n".join(map(repr, wanted))]},
         "function": {"inputs": [list(case) for case in CASES], "outputs": wanted, "fn_name": "f"},
-        "assert": {"assert_case": [f"assert f(*{case!r}) == {value!r}" for case,
-        value in zip(CASES, wanted, strict=True)]},
-        "method": {"assert_case": [f"assert Solution().f(*{case!r}) == {value!r}" for case,
-        value in zip(CASES, wanted, strict=True)]},
-    }[kind]  # fmt: skip
-    program = {"stdio": source + MAIN, "method": source + "\nclass Solution:\n    f = staticmethod(f)"}.get(kind,
-    source)
+        "assert": {"assert_case": [f"assert f{case!r} == {value!r}" for case, value in pairs]},
+        "method": {"assert_case": [f"assert Solution().f(*{case!r}) == {value!r}" for case, value in pairs]},
+    }[kind]
+    method = source + "\nclass Solution:\n    f = staticmethod(f)"
+    program = {"stdio": source + MAIN, "method": method}.get(kind, source)
     found = judged(program, record, Limits(total=8.0))
     if "print" in source and kind == "stdio":
         assert not found.correct
