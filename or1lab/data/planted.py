@@ -105,6 +105,10 @@ def _broken_tests(problem: Problem) -> dict:
     return {"tests": spoilt[len(problem.prompt) % len(spoilt)]}
 
 
+def _next(problem: Problem) -> str:
+    return str((int(str(problem.gold)) + 1) % tiny.MODULUS)
+
+
 def _wrong_program(problem: Problem) -> dict:
     return {"solution": f"{problem.solution}\n{problem.tests['fn_name']} = lambda *_: 'wrong'\n"}  # type: ignore[call-overload,index]
 
@@ -113,7 +117,7 @@ Fault = tuple[str, Callable[[Problem], bool], Callable[[Problem], dict]]  # stag
 
 ADDED = ("equal text", "near-duplicate", "leaked item")
 FAULTS: dict[str, Fault] = {  # those that copy come last: what they copy has to stay
-    "wrong gold": ("answers", lambda p: p.source == "tiny", lambda p: {"gold": str((int(p.gold) + 1) % tiny.MODULUS)}),
+    "wrong gold": ("answers", lambda p: p.source == "tiny", lambda p: {"gold": _next(p)}),
     "missing figure": ("figures", lambda p: not is_code(p), lambda p: {"prompt": f"{p.prompt} See the figure below."}),
     "web address": ("figures", lambda p: not is_code(p), lambda p: {"prompt": f"{p.prompt} (https://example.org/7)"}),
     "broken tests": ("tests", is_code, _broken_tests),
