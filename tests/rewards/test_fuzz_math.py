@@ -47,8 +47,8 @@ tokens = st.lists(
     st.sampled_from([
         *r"{}[]()$^_\%&#,;.=<>|+-*/!~ 0123456789xyzne'", "\0", "\ud800", "\n", "½", "²", "−", "，", "1e999999",
         r"\frac", r"\boxed{", r"\sqrt", r"\left", r"\right", r"\text{", r"\begin{cases}", r"\end{cases}",
-        "</think>", "<|im_end|>", "9**9**9**9", r"9^{9^{9^{9}}}", r"10^{10^{10}}", "99999999!", r"\int_0^\infty", r"\sum_{n=1}^{10^9}",
-        "The answer is",
+        "</think>", "<|im_end|>", "9**9**9**9", r"9^{9^{9^{9}}}", r"10^{10^{10}}", "99999999!", r"\int_0^\infty",
+        r"\sum_{n=1}^{10^9}", "The answer is",
     ]), max_size=40,
 ).map("".join)  # fmt: skip
 PARTS = ["{", "}", "(", r"\frac{", r"\boxed{", "9", "^9", "9**", r"\left(", " ", "x+", r"\\", "$", "-", "\0", "1,"]
