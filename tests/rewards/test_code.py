@@ -209,6 +209,7 @@ def test_odd_characters_in_tests_are_ordinary():
         ("def add(a, b): return float(a + b)", (True, "passed", 2, 2)),
         ("def add(a, b): return str(a + b)", (False, "wrong answer", 0, 2)),
         ("def add(a): return 3", (False, "runtime error", 0, 2)),
+        ("def add(a, b): return functools.reduce(lambda x, _: [x], range(700))", (False, "wrong answer", 0, 2)),
         ("def sub(a, b): return 3", (False, "missing function", 0, 2)),
         ("add = 3", (False, "missing function", 0, 2)),
         ("raise ValueError", (False, "runtime error", 0, 2)),
