@@ -27,6 +27,7 @@ STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "wrong": "bold red"
 PROMINENT = ("torch", "transformers", "trl", "accelerate", "math-verify")  # a row each; the others share one
 BASE = Path(__file__).parent / "data" / "tiny_base"  # or1lab.data.tiny.BASE, without importing pydantic
 DIES = ": not built for this torch; importing transformers then dies with 'operator torchvision::nms does not exist'"
+LAYERS = "import json; from or1lab.rewards.sandbox import active; print(json.dumps(active()))"
 GPUS = "import torch.cuda as c; n = c.device_count(); print(f'{n} x {c.get_device_name(0)}' if n else '')"
 
 
@@ -128,10 +129,19 @@ def devices(quick: bool) -> Check:
 
 
 def isolation() -> Check:
-    if output("bwrap", "--unshare-all", "--ro-bind", "/", "/", "true") is not None:
-        return Check("isolation", "ok", "bubblewrap works", "")
+    """The sandbox's layers, tried in a child."""
+    seen = output(sys.executable, "-c", LAYERS)
+    if seen is None:
+        found = "the sandbox of code rewards cannot be tried; maths rewards don't need it"
+        return Check("isolation", "note", found, setup())
+    layers = json.loads(seen)
+    if layers["bubblewrap"]:
+        works = ", ".join(name for name, on in layers.items() if on)
+        mend = "on x86-64 or arm64 and a kernel with seccomp, system calls are filtered, too"
+        return row("isolation", layers["system calls"], works, mend, "note")
     why, mend = ("forbidden", "allow user namespaces") if shutil.which("bwrap") else ("missing", "install it (Linux)")
-    return Check("isolation", "note", f"bubblewrap is {why}: code rewards need it; maths rewards don't", mend)
+    mode = "programs run nearly unprotected by your choice" if layers["unsafe"] else "code rewards need it"
+    return Check("isolation", "note", f"bubblewrap is {why}: {mode}; maths rewards don't", mend)
 
 
 def setup() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from or1lab.data.problem import Problem
-from or1lab.magic.diagnostics import response_metrics
+from or1lab.magic.diagnostics import by_domain, response_metrics
 from or1lab.rewards import RewardFn
 from or1lab.rollout.base import Engine
 from or1lab.rollout.buffer import collect
@@ -31,6 +31,7 @@ def evaluate_policy(
     means = response_metrics(buffer.rewards, buffer.truncated, buffer.lengths)
     values = {
         "eval/accuracy": means["reward/mean"],
+        **by_domain("eval/accuracy", buffer.rewards, buffer.domains),
         "eval/nontruncated": means["reward/nontruncated"],
         "eval/length": means["length/mean"],
         "eval/truncated_frac": means["length/truncated_frac"],

@@ -13,106 +13,21 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from or1lab.errors import UsageError, did_you_mean
+from or1lab.recipe_errors import explain
+from or1lab.recipe_parts import Checkpoint, Data, Eval, Guard, Positive, Rollout, Stage, Strict, VerifierErrors, knob
+from or1lab.rewards import ROUTES, complaint
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = ROOT / "experiments" / "recipes"
 
-# What other systems call our knobs: only ever a hint in an error message, never an alias.
-FOREIGN_NAMES = {
-    "temperature": "tau", "num_generations": "gs", "group_size": "gs", "rollout_n": "gs", "n_samples_per_prompt": "gs",
-    "max_completion_length": "T", "max_response_length": "T", "max_tokens": "T", "generate_max_len": "T",
-    "learning_rate": "lr", "epsilon": "clip_low", "clip_ratio": "clip_low", "clip_ratio_low": "clip_low",
-    "epsilon_high": "clip_high", "clip_ratio_high": "clip_high", "kl_coef": "beta", "kl_loss_coef": "beta",
-    "train_batch_size": "D_R", "rollout_batch_size": "D_R", "ppo_mini_batch_size": "D_T", "mini_batch_size": "D_T",
-    "per_device_train_batch_size": "micro_tokens", "micro_batch_size": "micro_tokens",
-    "num_iterations": "N_reuse", "ppo_epochs": "N_reuse", "steps_per_generation": "D_T",
-    "entropy_coef": "alpha", "entropy_coeff": "alpha", "use_adaptive_entropy": "entropy",
-    "target_entropy": "tgt_ent", "entropy_target": "tgt_ent", "entropy_delta": "delta", "max_ent_coef": "c_max",
-    "max_grad_norm": "grad_clip", "num_train_steps": "stages.0.steps", "max_steps": "stages.0.steps",
-    "model_name_or_path": "model", "torch_dtype": "dtype", "report_to": "wandb", "loss_type": "loss",
-    "vllm_importance_sampling_correction": "correction", "vllm_importance_sampling_cap": "correction_cap",
-}  # fmt: skip
-
 # What the released scripts set beside their controller (DELTA_ENT_COEF, MAX_ENT_COEF; e_k over kept groups).
 RELEASED_CONTROLLER = {"delta": 0.0001, "c_max": 0.005, "entropy_source": "kept"}
-
-Positive = Annotated[int, Field(ge=1)]
-
-
-def knob(default: Any, what: str, source: str, **limits: Any) -> Any:
-    """A field with its one-line meaning and where its default comes from (paper, released code or ours)."""
-    return Field(default, description=what, json_schema_extra={"source": source}, **limits)
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Data(Strict):
-    source: str = knob("tiny", "'tiny', 'smol' or a JSONL file of problems", "ours")
-    options: dict[str, Any] = knob({}, "passed to the generator of the source (e.g. operands: [2, 6])", "ours")
-    train: Positive = knob(4096, "number of training problems", "ours")
-    test: Positive = knob(512, "number of held-out problems", "ours")
-    prompt_limit: Positive = knob(64, "longest prompt in tokens; longer ones are dropped from the data", "ours")
-    seed: int = knob(0, "which problems are generated (not the run's seed)", "ours")
-
-
-class Convergence(Strict):
-    """Ends a stage once its evaluations no longer show that accuracy rises: see `curriculum.Curriculum.evaluated`."""
-
-    window: int = knob(5, "evaluations of the stage whose slope decides", "ours: paper §3.1 names no rule", ge=3)
-    min_steps: Positive = knob(1, "training steps of the stage before it may end", "ours")
-
-
-class Stage(Strict):
-    steps: Positive = Field(description="training steps of this stage; with until_converged, the most it may take")
-    until_converged: Convergence | None = Field(None, description="end the stage once accuracy has stopped rising")
-    T: Positive | None = Field(None, description="limit on the response, tokens")
-    D_R: Positive | None = None
-    D_T: Positive | None = None
-    N_reuse: Positive | None = None
-    gs: int | None = None
-    tau: float | None = Field(None, gt=0)
-    beta: float | None = Field(None, ge=0)
-    clip_low: float | None = Field(None, gt=0, lt=1)
-    clip_high: float | None = Field(None, gt=0)
-
-
-class Rollout(Strict):
-    backend: Literal["auto", "vllm", "transformers"] = knob("auto", "engine; auto = vLLM where it is installed", "ours")
-    max_num_seqs: Positive = knob(256, "sequences decoded together", "ours")
-    gpu_memory_utilization: float = knob(0.35, "share of GPU memory for the engine (colocated)", "ours", gt=0, le=0.95)
-
-
-class Eval(Strict):
-    every: int = knob(20, "training steps between evaluations; 0 = only the last", "released code", ge=0)
-    problems: Positive = knob(128, "held-out problems per evaluation", "ours")
-    k: Positive = knob(8, "samples per problem", "released code: n_val 8")
-    final_problems: Positive = knob(256, "held-out problems of the last evaluation", "ours")
-    final_k: Positive = knob(8, "samples per problem of the last evaluation", "ours")
-    tau: float = knob(1.0, "sampling temperature of the evaluation", "paper §8.1", gt=0)
-    T: Positive | None = knob(None, "limit of the evaluation; default the last stage's T", "ours")
-
-
-class Checkpoint(Strict):
-    every: int = knob(20, "training steps between checkpoints; 0 = none but the final model", "released code", ge=0)
-    keep: Positive = knob(1, "checkpoints kept", "ours")
-
-
-class Guard(Strict):
-    entropy_below: float | None = knob(None, "speak below this rollout entropy, nats per token", "ours", gt=0)
-    entropy_above: float | None = knob(None, "speak above this rollout entropy, nats per token", "ours", gt=0)
-    truncated_above: float | None = knob(None, "speak above this share of truncated responses", "ours", ge=0, lt=1)
-    steps: Positive = knob(10, "steps in a row before one of these guards speaks", "ours")
-    action: Literal["warn", "stop"] = knob("warn", "what they then do", "ours")
-    empty_steps: Positive = knob(20, "steps in a row without a kept group that stop the run", "ours")
-
 
 class Recipe(Strict):
     """One run. Stage overrides are resolved by `stage(i)`; N_SGD is derived (paper eq. 4.1)."""
@@ -124,7 +39,10 @@ class Recipe(Strict):
     dtype: Literal["float32", "bfloat16"] = knob("float32", "of weights and engine", "ours")
     threads: Positive | None = knob(None, "CPU threads of this process; default: torch's own choice", "ours")
     data: Data = Data()
-    reward: Literal["tiny", "math"] = knob("tiny", "which rule verifier judges", "paper §7")
+    reward: str | dict[str, str] = knob(
+        ROUTES, "what judges: a name ('math', 'code', package.module.function), or domain -> name", "paper §7"
+    )
+    verifier_errors: VerifierErrors = VerifierErrors()
 
     D_R: Positive = knob(64, "prompts rolled out per training step", "paper T5")
     D_T: Positive = knob(64, "prompts per SGD step (mini-batch)", "paper T5")
@@ -191,6 +109,14 @@ class Recipe(Strict):
     @classmethod
     def _off_is_a_word(cls, value: Any) -> Any:
         return "off" if value is False else value  # YAML 1.1 reads a bare off as false
+
+    @field_validator("reward")
+    @classmethod
+    def _rewards(cls, reward: str | dict[str, str]) -> str | dict[str, str]:
+        for name in [reward] if isinstance(reward, str) else reward.values():
+            if wrong := complaint(name):
+                raise ValueError(wrong)
+        return reward if isinstance(reward, str) else ROUTES | reward
 
     @field_validator("adam_betas")
     @classmethod
@@ -375,25 +301,3 @@ def set_dotted(plain: dict[str, Any], key: str, value: Any) -> None:
             target[slot] = value
         else:
             target = target[slot]
-
-
-def explain(error: Any, model: type[BaseModel]) -> str:
-    """One pydantic error in words; an unknown key names the nearest right one or our name for it."""
-    location = [str(part) for part in error["loc"]]
-    key = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        word = location[-1]
-        if word in FOREIGN_NAMES:
-            return f"unknown key '{key}': here it is called '{FOREIGN_NAMES[word]}'"
-        return f"unknown key '{key}'{did_you_mean(word, _fields_at(model, location[:-1]))}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" if key else message
-
-
-def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
-    nested: dict[str, type[BaseModel]] = {
-        "data": Data, "stages": Stage, "rollout": Rollout, "eval": Eval, "checkpoint": Checkpoint, "guard": Guard,
-        "until_converged": Convergence,
-    }  # fmt: skip
-    known = [nested[part] for part in location if part in nested]
-    return list((known[-1] if known else model).model_fields)

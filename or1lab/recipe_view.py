@@ -63,9 +63,10 @@ def rows(name: str, overrides: list[str]) -> tuple[Recipe, list[dict[str, Any]]]
     recipe = load_recipe(name, overrides)
     comments = line_comments(path.read_text(encoding="utf-8"))
     overridden = {split_override(text)[0] for text in overrides}
-    for key in list(comments):  # a mapping of free form is one knob: its first line speaks for it
-        if key.startswith("data.options."):
-            comments.setdefault("data.options", comments[key])
+    for knob in ("data.options", "data.mix", "reward"):  # of free form is one knob: its first line speaks for it
+        for key in list(comments):
+            if key.startswith(f"{knob}."):
+                comments.setdefault(knob, comments[key])
     table = []
     for key, value, source, what in flatten(recipe):
         if any(key == name or key.startswith(f"{name}.") for name in overridden):

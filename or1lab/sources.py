@@ -6,13 +6,18 @@ import hashlib
 import importlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from or1lab.data import load
+from or1lab.data.mix import interleave, shares
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
-from or1lab.recipe import Data
+from or1lab.recipe_parts import Data, Part
+
+GENERATED = ("tiny", "smol", "functions")  # modules of or1lab.data with a function `problems`
 
 
 def model_folder(name: str) -> str:
@@ -62,49 +67,79 @@ def load_tokenizer(folder: str) -> Any:
 def load_problems(data: Data, split: str, tokenizer: Any) -> list[Problem]:
     """Problems of a split ("train" or "test"), without those whose prompt is longer than the prompt limit.
 
-    A file holds both splits: its last `test` problems are held out, the `train` before them are trained on."""
+    Of a mix, each source gives its share. A file holds both splits: its last `test` problems are held out, the `train`
+    before them are trained on."""
+    weights = [part.weight for part in data.parts]
+    dealt = list(zip(data.parts, shares(data.train, weights), shares(data.test, weights), strict=True))
+    for part, train, test in dealt:
+        if not train or not test:
+            lacks = "test" if train else "train"
+            raise UsageError(
+                f"data.mix leaves no {lacks} problem to the source '{part.source}' with its weight of {part.weight:g}; "
+                f"raise it, or data.{lacks}"
+            )
+    loaded = [_short(_read_part(*one, split, data.seed), split, data, tokenizer, one[0].source) for one in dealt]
+    if not data.mix:
+        return loaded[0]
+    for (part, *counts), own in zip(dealt, loaded, strict=True):
+        if len(own) < (wanted := counts[split == "test"]):
+            warnings.warn(f"{part.source} gives {len(own)} of its {wanted} {split} problems of data.mix", stacklevel=2)
+    problems = interleave(loaded, f"mix/{split}/{data.seed}")
+    for name, count in Counter(problem.id for problem in problems).items():
+        if count > 1:
+            raise UsageError(f"the problem '{name}' comes from {count} parts of data.mix")
+    return problems
+
+
+def _read_part(part: Part, train: int, test: int, split: str, seed: int) -> list[Problem]:
+    count = train if split == "train" else test
+    if part.source in GENERATED:
+        generate = importlib.import_module(f"or1lab.data.{part.source}").problems
+        try:
+            return generate(split, count, seed=seed, **part.options)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"data.options of the source '{part.source}': {error}") from None
+    found = read_problems(part.source, part.options)
+    rest = len(found) - test
+    if rest < 1:
+        raise UsageError(f"{part.source} holds {len(found)} problems, but data.test keeps {test} of them back")
+    return found[rest:] if split == "test" else found[: min(rest, train)]
+
+
+def _short(problems: list[Problem], split: str, data: Data, tokenizer: Any, source: str) -> list[Problem]:
+    """Those within the prompt limit."""
     from or1lab.rollout.base import encode_prompt
 
-    count = data.train if split == "train" else data.test
-    if data.source in ("tiny", "smol"):
-        generate = importlib.import_module(f"or1lab.data.{data.source}").problems
-        try:
-            problems = generate(split, count, seed=data.seed, **data.options)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"data.options of the source '{data.source}': {error}") from None
-    else:
-        found = read_problems(Path(data.source))
-        rest = len(found) - data.test
-        if rest < 1:
-            raise UsageError(f"{data.source} holds {len(found)} problems, but data.test keeps {data.test} of them back")
-        problems = found[rest:] if split == "test" else found[: min(rest, data.train)]
     short = [p for p in problems if len(encode_prompt(tokenizer, p.prompt)) <= data.prompt_limit]
-    if short and len(short) < len(problems):
+    if not short:
+        raise UsageError(
+            f"every {split} prompt is longer than data.prompt_limit = {data.prompt_limit} tokens (source '{source}')"
+        )
+    if len(short) < len(problems):
         warnings.warn(
             f"{len(problems) - len(short)} of {len(problems)} {split} prompts are longer than data.prompt_limit = "
-            f"{data.prompt_limit} tokens and were left out",
+            f"{data.prompt_limit} tokens and were left out (source '{source}')",
             stacklevel=2,
         )
-    if not short:
-        raise UsageError(f"every {split} prompt is longer than data.prompt_limit = {data.prompt_limit} tokens")
     return short
 
 
-def read_problems(path: Path) -> list[Problem]:
-    """Problems from a JSONL file, one object a line: id, domain, prompt, gold (and meta). Ids are unique."""
-    if not path.is_file():
-        raise UsageError(f"no data file '{path}'; data.source is 'tiny', 'smol' or a JSONL file of problems")
-    problems: dict[str, Problem] = {}
-    # Lines of bytes: those of a text would also end at separators that JSON leaves bare inside its strings.
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            problem = Problem.model_validate_json(line)
-        except ValueError as error:
-            raise UsageError(f"{path}, line {number} is no problem: {error}") from None
-        if problem.id in problems:
-            raise UsageError(f"{path}, line {number}: the id '{problem.id}' is taken by an earlier line")
-        problems[problem.id] = problem
-    return list(problems.values())
+def read_problems(source: str, options: Mapping[str, Any] | None = None) -> list[Problem]:
+    """The problems of a file or published set. Of a file every row has to be one (UsageError); what a published set
+    holds besides, such as proofs, is left out with a warning that counts it."""
+    try:
+        loaded = load.read(source, strict=Path(source).expanduser().is_file(), options=options)
+    except UsageError as error:
+        raise UsageError(f"a source is {', '.join(GENERATED)}, a file or a published set: {error}") from None
+    problems = list(loaded)
+    if loaded.skipped:
+        first, n = loaded.skipped[0], len(loaded.skipped)
+        warnings.warn(
+            f"{source}: {n} row{'s' * (n > 1)} left out that are no problems (or1lab data stats {source} counts the "
+            f"reasons); the first is {loaded.unit} {first.number}: {first.reason}",
+            stacklevel=2,
+        )
+    return problems
 
 
 def problems_hash(problems: Sequence[Problem]) -> str:

@@ -73,6 +73,7 @@ class Run:
             "seconds": None,
             "parent": None,
             "backend": None,
+            "sandbox": None,
             "error": None,
         }
         with full_disk_explained(run.folder):

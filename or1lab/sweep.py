@@ -18,7 +18,8 @@ from rich.console import Console
 
 from or1lab import notebook as notebooks
 from or1lab.errors import Or1labError, UsageError, did_you_mean
-from or1lab.recipe import ROOT, Recipe, explain, load_recipe, read_yaml, recipe_hash
+from or1lab.recipe import ROOT, Recipe, load_recipe, read_yaml, recipe_hash
+from or1lab.recipe_errors import explain
 from or1lab.store import LOCK, MANIFEST, Run, find_runs, is_locked
 from or1lab.sweep_view import Screen, print_grid, print_outcome
 

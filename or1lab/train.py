@@ -16,7 +16,7 @@ from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
 from or1lab.kill_points import kill_point
 from or1lab.recipe import Recipe, recipe_hash
-from or1lab.rewards import domain_of, get_reward
+from or1lab.rewards import RewardFn, check_domains, get_reward, sandbox
 from or1lab.store import MANIFEST, Run, now
 from or1lab.tracking import Progress, Tracker
 
@@ -47,8 +47,10 @@ def run(
         engine: sample with this engine instead of starting one; it must be built for the recipe's contexts.
 
     Raises:
-        UsageError: an existing run without `resume`, another recipe in that folder, a missing model or data file.
-        Or1labError: the engine's weights differ from the trainer's, a non-finite loss, a full disk.
+        UsageError: an existing run without `resume`, another recipe in that folder, a missing model or data file, a
+            reward that is none.
+        Or1labError: the engine's weights differ from the trainer's, a non-finite loss, a full disk, programs to judge
+            and no sandbox.
     """
     begin = time.time()
     existing = _existing(recipe, Path(out), resume)
@@ -57,7 +59,9 @@ def run(
     material = _material(recipe)  # before the folder is made: what cannot start leaves nothing behind
     store = existing or Run.create(out, recipe=recipe.resolved(), extra=labels or {})
     with store.lock():
-        store.update_manifest(status="running", error=None, seconds=_seconds_before(store))
+        store.update_manifest(
+            status="running", error=None, seconds=_seconds_before(store), sandbox=_layers(material.train)
+        )
         tracker = Tracker(recipe.resolved(), store)
         watchers = [tracker.log, *([on_record] if on_record else [])]
 
@@ -96,12 +100,14 @@ def preview(recipe: Recipe, n: int = 3, engine: Engine | None = None) -> list[Re
     folder = sources.model_folder(recipe.model)
     tokenizer = sources.load_tokenizer(folder)
     problems = sources.load_problems(recipe.data, "train", tokenizer)[:n]
+    reward = _reward(recipe, problems)
     first = recipe.stage(0)
     buffer = collect(
-        engine or open_engine(recipe, folder), tokenizer, problems, get_reward(recipe.reward),
+        engine or open_engine(recipe, folder), tokenizer, problems, reward,
         group=1, tau=first.tau, T=first.T, seed=recipe.seed, step="preview",
     )  # fmt: skip
-    return buffer.frame().to_dict("records")
+    frame = buffer.frame()
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def open_engine(recipe: Recipe, folder: str | None = None) -> Engine:
@@ -122,6 +128,7 @@ class _Material:
     train: list[Problem]
     test: list[Problem]
     curriculum: Curriculum
+    reward: RewardFn
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -137,9 +144,22 @@ def _material(recipe: Recipe) -> _Material:
     process.set_up(recipe.threads)
     tokenizer = sources.load_tokenizer(folder)
     train, test = (sources.load_problems(recipe.data, split, tokenizer) for split in ("train", "test"))
-    material = _Material(folder, tokenizer, train, test, Curriculum(recipe, train))
+    reward = _reward(recipe, [*train, *test])
+    material = _Material(folder, tokenizer, train, test, Curriculum(recipe, train), reward)
     _check(recipe, material)
     return material
+
+
+def _reward(recipe: Recipe, problems: list[Problem]) -> RewardFn:
+    """What judges these problems. Raises Or1labError where they need the sandbox and there is none."""
+    if "code" in check_domains(recipe.reward, problems):
+        sandbox.require()
+    return get_reward(recipe.reward)
+
+
+def _layers(problems: list[Problem]) -> dict[str, bool] | None:
+    """The sandbox's layers where there are programs to judge: tests, whoever judges by them."""
+    return sandbox.active() if any(problem.tests for problem in problems) else None
 
 
 def _check(recipe: Recipe, material: _Material) -> None:
@@ -147,12 +167,6 @@ def _check(recipe: Recipe, material: _Material) -> None:
     import torch
     from transformers import AutoConfig
 
-    for problem in (*material.train, *material.test):
-        if problem.domain != domain_of(recipe.reward):
-            raise UsageError(
-                f"the problem {problem.id} is of the domain '{problem.domain}', but the recipe's reward is "
-                f"'{recipe.reward}'"
-            )
     wanted = max(recipe.eval.problems * bool(recipe.eval.every), recipe.eval.final_problems)
     if wanted > len(material.test):
         raise UsageError(f"an evaluation wants {wanted} problems, but there are only {len(material.test)} to test on")
@@ -219,7 +233,7 @@ def _build(
         engine=engine,
         curriculum=material.curriculum,
         test_problems=material.test,
-        reward=get_reward(recipe.reward),
+        reward=material.reward,
         run=store,
         resuming=checkpoint is not None,
         on_record=see,

@@ -18,7 +18,7 @@ HEAVY = {"torch", "transformers", "trl", "vllm", "wandb"}
 SMALL = Path(__file__).parent / "small.yaml"
 COMMANDS = [
     "doctor", "show", "train", "preview", "sweep", "figures", "tables", "runs list", "runs show", "tiny build",
-    "verify math",
+    "verify math", "data stats", "data show", "data convert", "data curate",
 ]  # fmt: skip
 
 
@@ -70,7 +70,8 @@ def test_every_command_teaches_by_example(command, or1lab):
 @pytest.mark.parametrize(
     "arguments",
     ["--help", "show tiny", "runs list", "sweep demo --dry-run", "figures nothing", "tables nothing", "doctor --quick",
-     "verify math --gold 5 --pred 5"],
+     "verify math --gold 5 --pred 5", "data stats --help", "data show nothing",
+     "data curate --help", "data curate nothing --out here --stages dedup"],
 )
 def test_light_commands_import_nothing_heavy(arguments):
     assert loaded_by(*arguments.split()) == set()
@@ -83,7 +84,7 @@ def test_light_commands_import_nothing_heavy(arguments):
         (("show", "tiny", "D_TT=3"), 2, "did you mean 'D_T'"),
         (("show", "tiny", "temperature=0.6"), 2, "it is called 'tau'"),
         (("train", "tiny", "model=/no/such/folder"), 2, "no model folder"),
-        (("train", "tiny", "data.source=nothing.jsonl"), 2, "no data file"),
+        (("train", "tiny", "data.source=nothing.jsonl"), 2, "no file 'nothing.jsonl'"),
         (("sweep", "dem"), 2, "did you mean 'demo'"),
         (("sweep", "demo", "--seeds", "one"), 2, "0,1,2"),
         (("figures", "dmo"), 2, "did you mean 'demo'"),

@@ -64,6 +64,18 @@ def test_verifiers_notebook_compares_them_on_stored_responses(tmp_path):
     assert pictures(executed) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_data_notebook_catches_what_it_plants(tmp_path):
+    executed = tmp_path / "data.ipynb"
+    parameters = {"each": 4, "sound": 60, "tried": 24, "samples": 8, "out": str(tmp_path / "runs")}
+    notebook.execute(str(ROOT / "notebooks" / "data.ipynb"), str(executed), parameters)
+    shown = outputs(executed)
+    assert "32 of 32 planted faults caught, each by its own stage; 0 of 160 sound problems removed" in shown
+    assert "R1-Distill-Qwen-7B" in shown and "problems by how many of 8 responses are right" in shown
+    assert pictures(executed) == 2
+
+
 def test_a_cell_that_fails_is_quoted(tmp_path):
     with pytest.raises(Or1labError, match=r"cell In \[\d+\]: UsageError: .*did you mean 'tiny'"):
         notebook.execute(
@@ -109,7 +121,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-@pytest.mark.parametrize("name", ["quickstart", "train", "verifiers"])
+@pytest.mark.parametrize("name", ["quickstart", "train", "verifiers", "data"])
 def test_a_notebook_opens_in_a_real_browser(name, tmp_path):
     with jupyterlab(tmp_path) as address:
         command = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from or1lab.errors import UsageError
-from or1lab.recipe import FOREIGN_NAMES, RECIPES, Recipe, load_recipe, recipe_hash
+from or1lab.recipe import RECIPES, Recipe, load_recipe, recipe_hash
+from or1lab.recipe_errors import FOREIGN_NAMES
 from or1lab.recipe_view import arithmetic, line_comments, rows
 
 # The paper's quadruples (N_SGD, D_R, D_T, N_reuse), sections 4.4 and 4.5.
@@ -45,7 +46,14 @@ def test_n_sgd_of_the_papers_quadruples(n_sgd, D_R, D_T, N_reuse):
         ("c_max=-1", "above c_max"),
         ("adam_betas=[0.9, 1.0]", "from 0 to below 1"),
         ("lr=inf", "finite"),
-        ("reward=mth", "'tiny' or 'math'"),
+        ("reward=mth", "no reward 'mth' .did you mean 'math'"),
+        ("reward.maths=code", "single value"),
+        ("reward={essay: my reward.py}", "no reward 'my reward.py'"),
+        ("data.mix=[{source: tiny}]", "either data.source"),
+        ("data.source=null", "neither data.source nor data.mix"),
+        ("data={mix: [{source: tiny}], options: {operands: [2, 3]}}", "whose parts have their own options"),
+        ("data={mix: [{source: tiny, wieght: 2}]}", "did you mean 'weight'"),
+        ("data={mix: [{source: tiny, weight: 0}]}", "greater than 0"),
         ("seed=5000000000", "less than 4294967296"),
         ("gs=1", "a group needs 2 responses"),
         ("top_p=0.9", "refused in training"),

@@ -6,13 +6,15 @@ import json
 import shutil
 from pathlib import Path
 
+import datasets
 import pytest
 
 from or1lab import sources
 from or1lab.data import smol, tiny
+from or1lab.data.load import write as save
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
-from or1lab.recipe import Data
+from or1lab.recipe_parts import Data
 
 
 class Letters:
@@ -123,7 +125,7 @@ def test_an_unreadable_tokenizer_is_an_error_that_names_the_folder(tmp_path, con
 def test_a_file_comes_back_as_written(tmp_path):
     odd = Problem(id="odd", domain="math", prompt="a\u2028b\u0085c\x1cd\ne", gold="½")
     found = [*problems(3), odd]
-    assert sources.read_problems(write(tmp_path / "f.jsonl", found)) == found
+    assert sources.read_problems(str(write(tmp_path / "f.jsonl", found))) == found
 
 
 @pytest.mark.parametrize(
@@ -134,10 +136,9 @@ def test_a_file_comes_back_as_written(tmp_path):
             '{"id": "b", "domain": "math", "prompt": "?", "gold": "1", "answer": "1"}',
             "line 2 is no problem: (.|\n)*answer",
         ),
-        ("", "line 2 is no problem"),
         ("{", "line 2 is no problem"),
         ("\udcff", "line 2 is no problem"),
-        ('{"id": "p1", "domain": "math", "prompt": "?", "gold": "1"}', "line 2: the id 'p1' is taken"),
+        ('{"id": "p1", "domain": "math", "prompt": "?", "gold": "1"}', "line 2 is .* the id 'p1' is taken by line 1"),
     ],
 )
 def test_a_line_that_is_no_problem_is_named(tmp_path, line, message):
@@ -145,11 +146,11 @@ def test_a_line_that_is_no_problem_is_named(tmp_path, line, message):
     first, last = (problem.model_dump_json() for problem in problems(2))
     path.write_text(f"{first}\n{line}\n{last}\n", encoding="utf-8", errors="surrogateescape")
     with pytest.raises(UsageError, match=rf"f\.jsonl, {message}"):
-        sources.read_problems(path)
+        sources.read_problems(str(path))
 
 
 def test_a_missing_file_names_the_choices(tmp_path):
-    with pytest.raises(UsageError, match="no data file '.*'tiny', 'smol' or a JSONL file"):
+    with pytest.raises(UsageError, match="functions, a file or a published set: no file '.*nothing.jsonl'"):
         load("train", source=str(tmp_path / "nothing.jsonl"))
 
 
@@ -205,6 +206,56 @@ def test_smol_problems_follow_the_data_section(monkeypatch):
 def test_an_option_that_the_generator_does_not_know_is_named(source):
     with pytest.raises(UsageError, match=f"data.options of the source '{source}': .*'operandz'"):
         load("train", source=source, options={"operandz": [2, 3]})
+
+
+def test_a_mix_deals_by_weight_and_spreads_each_source(tmp_path):
+    path = write(tmp_path / "f.jsonl", problems(200))
+    parts = [{"source": "tiny", "weight": 2, "options": {"operands": [3, 4]}}, {"source": str(path), "weight": 1}]
+    data = {"mix": parts, "train": 90, "test": 30, "prompt_limit": 500}
+    for split, total in (("train", 90), ("test", 30)):
+        found = load(split, **data)
+        domains = [problem.domain for problem in found]
+        assert (domains.count("tiny"), domains.count("math")) == (total * 2 // 3, total // 3)
+        assert all(2 <= domains[i : i + 12].count("math") <= 6 for i in range(len(domains) - 11))  # 4 on the whole
+        assert found == load(split, **data) and found != load(split, **data, seed=1)
+    own = [problem for problem in load("test", **data) if problem.domain == "math"]
+    assert own == problems(200)[-10:]
+    assert [p for p in load("train", **data) if p.domain == "math"] == problems(200)[:30]
+    assert [p for p in load("test", **data) if p.domain == "tiny"] == tiny.problems("test", 20, operands=(3, 4))
+
+
+def test_a_mix_that_cannot_be_dealt_says_so(tmp_path):
+    path = str(write(tmp_path / "f.jsonl", problems(9)))
+    tiny_part = {"source": "tiny", "weight": 99}
+    with pytest.raises(UsageError, match="leaves no test problem to the source '.*f.jsonl' with its weight of 1"):
+        load("train", mix=[tiny_part, {"source": path}], train=1000, test=10)
+    with pytest.raises(UsageError, match="'p1' comes from 2 parts"):
+        load("train", mix=[{"source": path}, {"source": path}], train=4, test=4)
+    with pytest.warns(UserWarning, match="f.jsonl gives 5 of its 20 train problems of data.mix"):
+        assert len(load("train", mix=[{"source": "tiny"}, {"source": path}], train=40, test=8)) == 25
+    with pytest.raises(UsageError, match="every train prompt is longer .*source 'tiny'"):
+        load("train", mix=[{"source": "tiny"}, {"source": path}], train=4, test=4, prompt_limit=2)
+
+
+def test_a_parquet_file_is_as_good(tmp_path):
+    found = problems(4)
+    path = tmp_path / "f.parquet"
+    save(found, path)
+    assert load("train", source=str(path), test=1) == found[:3]
+    with pytest.raises(UsageError, match=r"a file has no options \(split\)"):
+        load("train", source=str(path), options={"split": "test"})
+
+
+def test_a_published_set_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    options = {"file": str(Path(__file__).parent / "data" / "fixtures" / "numinamath.jsonl")}
+    with pytest.warns(UserWarning, match="numinamath: 1 row left out .*the first is row 2: a proof"):
+        found = load("test", source="numinamath", options=options, test=1, prompt_limit=999)
+    assert [problem.gold for problem in found] == ["42"]
+    with pytest.raises(UsageError, match="no option of numinamath 'subset' .did you mean 'subsets'"):
+        load("test", source="numinamath", options=options | {"subset": "paper"}, test=1)
+    with pytest.raises(UsageError, match="did you mean 'AI-MO/NuminaMath-1.5'"):
+        load("test", source="AI-MO/NuminaMath-15")
 
 
 # ------------------------------------------------------------------------------------------------- identities

@@ -41,6 +41,15 @@ def response_metrics(rewards: Tensor, truncated: Tensor, lengths: Tensor) -> dic
     }
 
 
+def by_domain(name: str, rewards: Tensor, domains: Sequence[str]) -> dict[str, float]:
+    """Mean of the (N, M) rewards over the groups of each domain, as `name`/<domain>; missing members left out."""
+    means = {}
+    for domain in sorted(set(domains)):
+        own = rewards[torch.tensor([other == domain for other in domains])]
+        means[f"{name}/{domain}"] = _mean(own[~own.isnan()])
+    return means
+
+
 def decomposition_metrics(rewards: Tensor, truncated: Tensor) -> dict[str, float]:
     """The factors of J = E_x[p_nontrunc(x) * rbar_nontrunc(x)] (paper section 3.2.3) over N problems x, shares.
 

@@ -18,13 +18,17 @@ for all its tests.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from or1lab.rewards import CodeVerdict
+from or1lab.data.problem import Problem
+from or1lab.errors import Or1labError
+from or1lab.rewards import CodeVerdict, Verdict
 from or1lab.rewards.asserts import NoTests, Prepared, cases, prepare
 from or1lab.rewards.compare import Checker, same_text, same_value
 from or1lab.rewards.inside import wire
@@ -52,15 +56,14 @@ def judge(
         tests: a record, or a list of `{"input", "output"}` (standard input and output).
         checker: decides instead of equality, for tests with outputs; it runs here, outside the sandbox.
     """
-    verdict = _judge(response_or_code, tests, limits or Limits(), checker)
-    return replace(verdict, reason=f"{verdict.reason} (unsafe sandbox)") if unsafe() else verdict
+    return _marked(_judge(response_or_code, tests, limits or Limits(), checker, bare=True))
 
 
-def find_code(response: str) -> str | None:
+def find_code(response: str, *, bare: bool = True) -> str | None:
     """The program in a response, or None.
 
     As with mathematics, only text after the first `</think>` (up to a second one) counts, and thinking that never ended
-    has no answer. Of that text: its last python block. Text without any sign of a response is code itself.
+    has no answer. Of that text: its last python block. Text without any sign of a response is code itself (if `bare`).
     """
     thought = "</think>" in response
     if thought:
@@ -68,15 +71,43 @@ def find_code(response: str) -> str | None:
     elif "<think>" in response:
         return None
     blocks = FENCE.findall(response)
-    return blocks[-1] if blocks else None if thought or "```" in response else response
+    return blocks[-1] if blocks else response if bare and not thought and "```" not in response else None
 
 
-def _judge(response: str, tests: Any, limits: Limits, checker: Checker | None) -> CodeVerdict:
+def score_batch(problems: Sequence[Problem], responses: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
+    """The verdicts of a batch, in order, as many at a time as there are cores. A truncated response is never right
+    (reason "truncated"), nor one without a python block; "error: ..." where the tests are at fault, or the sandbox."""
+    with ThreadPoolExecutor(cores()) as threads:
+        return list(threads.map(_score, problems, responses, truncated))
+
+
+def cores() -> int:
+    """How many programs run side by side."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _score(problem: Problem, response: str, cut: bool) -> CodeVerdict:
+    try:
+        return _marked(_judge(None if cut else response, problem.tests or [], Limits(), None, bare=False))
+    except Or1labError as error:
+        return CodeVerdict(False, f"error: {error}")
+
+
+def _marked(verdict: CodeVerdict) -> CodeVerdict:
+    return replace(verdict, reason=f"{verdict.reason} (unsafe sandbox)") if unsafe() else verdict
+
+
+def _judge(
+    response: str | None, tests: Any, limits: Limits, checker: Checker | None, *, bare: bool
+) -> CodeVerdict:
+    """`response` is None where it was truncated."""
     try:
         run = _Run(tests, limits, checker)
     except (NoTests, KeyError, TypeError, ValueError, SyntaxError, RecursionError) as error:
         return CodeVerdict(False, f"error: bad tests: {str(error) or type(error).__name__}"[:200])
-    code = find_code(response)
+    if response is None:
+        return run.verdict("truncated")
+    code = find_code(response, bare=bare)
     if not code or code.isspace():
         return run.verdict("no code")
     try:

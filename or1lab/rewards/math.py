@@ -33,6 +33,7 @@ CACHED = 100_000  # verdicts kept
 
 TRUNCATED = Verdict(False, "truncated")
 NO_ANSWER = Verdict(False, "no answer")
+NO_GOLD = Verdict(False, "error: the problem has no gold answer")
 
 
 class Answer(NamedTuple):
@@ -74,7 +75,10 @@ def _score(
     questions: list[Question | Verdict] = []
     for problem, response, cut in zip(problems, responses, truncated, strict=True):
         answer = None if cut else find_answer(response, unfinished=released)
-        questions.append(TRUNCATED if cut else NO_ANSWER if answer is None else (_golds(problem.gold), answer))
+        if problem.gold is None:
+            questions.append(NO_GOLD)
+        else:
+            questions.append(TRUNCATED if cut else NO_ANSWER if answer is None else (_golds(problem.gold), answer))
     distinct = list({question for question in questions if not isinstance(question, Verdict)})
     with ThreadPoolExecutor(WORKERS) as threads:
         verdicts = dict(zip(distinct, threads.map(lambda question: _judge(question, TIMEOUT), distinct), strict=True))

@@ -304,12 +304,22 @@ def unsafe() -> bool:
     return not layers()["bubblewrap"] and os.environ.get(OPT_IN) == "1"
 
 
-def _unsafe_folder() -> str:
-    if not unsafe():
+def active() -> dict[str, bool]:
+    """What protects this machine, as manifests and reports say it."""
+    return {**layers(), "unsafe": unsafe()}
+
+
+def require() -> None:
+    """Raises Or1labError where nothing may run: no bubblewrap, and nobody chose to do without."""
+    if not layers()["bubblewrap"] and not unsafe():
         raise Or1labError(
             f"bubblewrap does not work here, and code of a model is not run without it; {MEND}; "
             f"or set {OPT_IN}=1 to run it nearly unprotected, with every verdict marked"
         )
+
+
+def _unsafe_folder() -> str:
+    require()
     return tempfile.mkdtemp(prefix="or1lab-unsafe-")
 
 

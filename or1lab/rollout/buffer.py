@@ -18,7 +18,7 @@ from torch import Tensor
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError
 from or1lab.magic.update import Row
-from or1lab.rewards import RewardFn, Verdict, is_error
+from or1lab.rewards import CodeVerdict, RewardFn, Verdict, is_error, verdicts
 from or1lab.rollout.base import Engine, Request, Sample, decode_response, encode_prompt, sample_seed
 
 
@@ -40,6 +40,11 @@ class Buffer:
     def rewards(self) -> Tensor:
         """(N, M) float64; NaN where the reward function failed: such a member is missing from its group."""
         return self._table(lambda i, j: float("nan") if is_error(v := self.verdicts[i][j]) else float(v.correct))
+
+    @property
+    def domains(self) -> list[str]:
+        """(N,) the problems' domains."""
+        return [problem.domain for problem in self.problems]
 
     @property
     def truncated(self) -> Tensor:
@@ -71,24 +76,32 @@ class Buffer:
         ]
 
     def frame(self, **columns: Tensor) -> pd.DataFrame:
-        """One row per response, for the run folder; `columns` are further (N, M) tensors."""
+        """One row per response, for the run folder; `columns` are further (N, M) tensors. Tests passed, and how many
+        there are, where a response is a program."""
         rows: list[dict[str, Any]] = []
         for i, problem in enumerate(self.problems):
             for j, sample in enumerate(self.samples[i]):
+                verdict = self.verdicts[i][j]
                 row = {
                     "problem_id": problem.id,
+                    "domain": problem.domain,
                     "sample": j,
                     "prompt": problem.prompt,
-                    "gold": str(problem.gold),
+                    "gold": None if problem.gold is None else str(problem.gold),
                     "response": self.responses[i][j],
-                    "correct": self.verdicts[i][j].correct,
-                    "reason": self.verdicts[i][j].reason,
+                    "correct": verdict.correct,
+                    "reason": verdict.reason,
                     "length": len(sample.token_ids),
                     "truncated": sample.truncated,
                     "logprob": sum(sample.logprobs),
                 }
+                if isinstance(verdict, CodeVerdict):
+                    row |= {"passed": verdict.passed, "total": verdict.total}
                 rows.append(row | {name: values[i, j].item() for name, values in columns.items()})
-        return pd.DataFrame(rows)
+        frame = pd.DataFrame(rows)
+        if frame["correct"].dtype == object:  # an own reward gives fractions
+            frame["correct"] = frame["correct"].astype(float)
+        return frame.astype({name: "Int64" for name in ("passed", "total") if name in frame})
 
     def _table(self, cell: Any) -> Tensor:
         table = [[cell(i, j) for j in range(len(group))] for i, group in enumerate(self.samples)]
@@ -124,34 +137,15 @@ def collect(
     responses = [[decode_response(tokenizer, s.token_ids) for s in members] for members in samples]
     asked = [problem for problem in problems for _ in range(group)]
     texts = [text for members in responses for text in members]
-    verdicts = iter(judge(reward, asked, texts, [s.truncated for members in samples for s in members]))
-    return Buffer(
-        list(problems), prompts, samples, responses, [[next(verdicts) for _ in members] for members in samples]
-    )
+    found = iter(judge(reward, asked, texts, [s.truncated for members in samples for s in members]))
+    return Buffer(list(problems), prompts, samples, responses, [[next(found) for _ in members] for members in samples])
 
 
 def judge(
     reward: RewardFn, problems: Sequence[Problem], texts: Sequence[str], truncated: Sequence[bool]
 ) -> list[Verdict]:
-    """Verdicts on responses; one that the reward function raises at, or gives no finite reward, costs only itself.
-
-    Raises:
-        Or1labError: verdicts that cannot be told apart, being more or fewer than the responses.
-    """
-    try:
-        verdicts = reward(problems, texts, truncated)
-    except Exception:  # whatever it is, most responses are not to blame for it: each alone
-        verdicts = [_judge_one(reward, *one) for one in zip(problems, texts, truncated, strict=True)]
-    if len(verdicts) != len(texts):
-        raise Or1labError(f"the reward function returned {len(verdicts)} verdicts on {len(texts)} responses")
-    verdicts = [v if math.isfinite(v.correct) else Verdict(False, f"error: reward {v.correct}") for v in verdicts]
-    if failed := [verdict.reason for verdict in verdicts if is_error(verdict)]:
+    """`rewards.verdicts`, with a warning that counts the responses without one."""
+    found = verdicts(reward, problems, texts, truncated)
+    if failed := [verdict.reason for verdict in found if is_error(verdict)]:
         warnings.warn(f"{len(failed)} of {len(texts)} responses have no verdict ({failed[0]})", stacklevel=2)
-    return verdicts
-
-
-def _judge_one(reward: RewardFn, problem: Problem, text: str, truncated: bool) -> Verdict:
-    try:
-        return reward([problem], [text], [truncated])[0]
-    except Exception as error:
-        return Verdict(False, f"error: {type(error).__name__}: {error}")
+    return found

@@ -1,0 +1,157 @@
+"""Quality votes: language models judge whether a problem is fit to be asked (paper section 6.3).
+
+The paper asks two models sixteen times each and keeps problems with at least 9 of 32 votes; its prompt is unknown, so
+this one is ours, made of the criteria it names. Votes are appended to a file as they come; a later run, with or without
+an endpoint, takes them from there. A vote is bound to the problem's text, the judge and the question asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from or1lab.data.checks import chunks
+from or1lab.data.dedupe import Decisions, digest
+from or1lab.data.difficulty import Lines
+from or1lab.data.problem import Problem
+from or1lab.errors import Or1labError
+
+VOTES = 32
+THRESHOLD = 9
+CHUNK = 256  # problems whose votes are asked for together
+WORKERS = 16  # requests at a time
+RETRIES = 5
+QUESTION = """\
+You check problems before they are given to students. A problem is valid if its wording is clear, everything needed to \
+solve it is in the text, it asks for one definite answer, its formatting can be read, and nothing in it distracts from \
+the question. Do not solve it.
+
+The problem, between the lines:
+---
+{problem}
+---
+
+Is it valid? Think briefly if you must, and end with one word: valid or invalid."""
+WORD = re.compile(r"\b(in)?valid\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Who votes, and what suffices. Without an endpoint only saved votes count."""
+
+    judges: tuple[str, ...] = ()
+    endpoint: str | None = None  # base address of an OpenAI-compatible server, as http://localhost:8000/v1
+    votes: int = VOTES  # of all judges together, dealt evenly
+    threshold: int = THRESHOLD  # valid votes of them to stay
+    max_tokens: int = 512
+
+    def share(self, judge: str) -> int:
+        """Votes of one judge."""
+        place = self.judges.index(judge)
+        return self.votes // len(self.judges) + (place < self.votes % len(self.judges))
+
+
+def read_vote(answer: str) -> bool | None:
+    """True for valid, False for invalid, by the last such word; None for an answer with neither."""
+    words = WORD.findall(answer)
+    return not words[-1] if words else None
+
+
+def decide(votes: Sequence[bool | None], panel: Panel) -> str:
+    """Why a problem goes: too few valid votes; an answer that is no vote is none. "unchecked: ..." where votes are
+    still missing that could decide otherwise."""
+    valid = sum(vote is True for vote in votes)
+    if valid >= panel.threshold:
+        return ""
+    if valid + panel.votes - len(votes) >= panel.threshold:
+        return f"unchecked: {len(votes)} of {panel.votes} votes"
+    return f"voted out: {valid} of {panel.votes} valid"
+
+
+def votes(problems: Iterable[Problem], panel: Panel, saved: Path) -> Decisions:
+    """The problems and the verdict of the panel; `saved` is the JSONL file of votes.
+
+    Raises:
+        Or1labError: the endpoint fails beyond the client's retries (votes so far are kept), or no client is installed.
+    """
+    lines = Lines(saved)
+    by_problem: dict[str, list[bool | None]] = {}
+    for row in lines.known.values():
+        if not panel.judges or row["judge"] in panel.judges:
+            by_problem.setdefault(row["problem"], []).extend(row["votes"])
+    client = _client(panel.endpoint) if panel.endpoint else None
+    for chunk in chunks(problems, CHUNK):
+        if client:
+            wanted = [(p, j) for p in chunk for j in panel.judges if _key(p, j) not in lines.known]
+            for row in _gather(client, panel, wanted):
+                lines.add(row)
+                by_problem.setdefault(row["problem"], []).extend(row["votes"])
+        for problem in chunk:
+            yield problem, decide(by_problem.get(_bound(problem), [])[: panel.votes], panel)
+
+
+def _bound(problem: Problem) -> str:
+    return digest(QUESTION + problem.prompt).hex()
+
+
+def _key(problem: Problem, judge: str) -> str:
+    return digest(f"{judge}\0{_bound(problem)}").hex()
+
+
+def row(problem: Problem, judge: str, cast: list[bool | None]) -> dict[str, Any]:
+    """A line of the file of votes."""
+    return {"key": _key(problem, judge), "id": problem.id, "problem": _bound(problem), "judge": judge, "votes": cast}
+
+
+def _client(endpoint: str) -> Any:
+    try:
+        import openai
+    except ImportError:
+        raise Or1labError("votes from an endpoint need the package openai: pip install openai") from None
+    # A local server asks for no key; the client insists on one.
+    key = os.environ.get("OPENAI_API_KEY") or "none"
+    return openai.OpenAI(base_url=endpoint, api_key=key, max_retries=RETRIES, timeout=120)
+
+
+def _gather(client: Any, panel: Panel, wanted: list[tuple[Problem, str]]) -> Iterator[dict[str, Any]]:
+    """Rows of votes as they come; after a failure no more are asked for, and those under way are still taken."""
+    error: BaseException | None = None
+    with ThreadPoolExecutor(WORKERS) as threads:
+        futures = [threads.submit(_ask, client, panel, problem, judge) for problem, judge in wanted]
+        for future in as_completed(futures):
+            if future.cancelled():
+                continue
+            if future.exception() is None:
+                yield future.result()
+            elif error is None:
+                error = future.exception()
+                for other in futures:
+                    other.cancel()
+    if error:
+        raise error
+
+
+def _ask(client: Any, panel: Panel, problem: Problem, judge: str) -> dict[str, Any]:
+    import openai
+
+    message = {"role": "user", "content": QUESTION.format(problem=problem.prompt)}
+    cast: list[bool | None] = []
+    try:
+        while (left := panel.share(judge) - len(cast)) > 0:  # some servers answer once, whatever n is
+            reply = client.chat.completions.create(
+                model=judge, messages=[message], n=left, temperature=1.0, max_tokens=panel.max_tokens
+            )
+            cast += [read_vote(choice.message.content or "") for choice in reply.choices[:left]]
+            if not reply.choices:
+                raise Or1labError(f"{panel.endpoint}: {judge} gave no answer to problem {problem.id}")
+    except openai.OpenAIError as error:
+        raise Or1labError(
+            f"{panel.endpoint}: {judge} failed on problem {problem.id} ({error}); the votes so far are kept: go on "
+            "with --resume"
+        ) from None
+    return row(problem, judge, cast)
