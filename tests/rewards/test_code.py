@@ -428,6 +428,13 @@ def test_asserts_may_use_classes_of_the_submission(source, expected):
     assert outcome(source, METHODS) == expected
 
 
+def test_a_condition_is_part_of_the_test():
+    body = "    if candidate(1) == 1:\n        assert candidate(2) == 2\n    assert candidate(3) == 3"
+    tests = {"import_prefix": "", "test_code": f"def check(candidate):\n{body}", "entry_point": "f"}
+    assert outcome("def f(x): return 3", tests) == (True, "passed", 2, 2)
+    assert outcome("def f(x): return 1 if x == 1 else 3", tests) == (False, "wrong answer", 1, 2)
+
+
 def test_an_assert_has_less_time_than_a_test_of_outputs():
     source = "import time\ntime.sleep(0.6)\ndef add(a, b): time.sleep(0.6); return a + b"
     limits = Limits(seconds=2.0, assert_seconds=0.4)
