@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from or1lab.rewards.inside.names import HOME, SITE_MODULES
-from or1lab.rewards.inside.wire import exact
+from or1lab.rewards.inside.wire import NOTHING, exact
 
 BUILTINS = frozenset(dir(builtins))
 
@@ -96,7 +96,8 @@ def _call(statement: ast.stmt, candidate: str) -> Call | None:
             try:
                 named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
                 callee = "" if (text := ast.unparse(function)) == candidate else text
-                return Call(callee, [*map(ast.literal_eval, args)], named, exact(ast.literal_eval(wanted)))
+                value = exact(ast.literal_eval(wanted))
+                return None if NOTHING in value else Call(callee, [*map(ast.literal_eval, args)], named, value)
             except (ValueError, TypeError):  # no literals
                 pass
     return None

@@ -153,7 +153,10 @@ class _Run:
             raise NoTests("there are none")
 
     def _outputs(self, tests: Mapping[str, Any]) -> None:
-        pairs = list(zip(_list(tests, "inputs"), _list(tests, "outputs"), strict=True))
+        inputs, outputs = _list(tests, "inputs"), _list(tests, "outputs")
+        if len(inputs) != len(outputs):
+            raise NoTests(f"{len(inputs)} inputs and {len(outputs)} outputs")
+        pairs = list(zip(inputs, outputs, strict=True))
         self.total = len(pairs)
         if not tests.get("fn_name"):
             self.kind, self.same = self.programs, same_text
@@ -307,6 +310,8 @@ class _Run:
                 return "runtime error"
             elif kind == "prefix":
                 return PREFIX
+            elif kind == "foreign":
+                raise NoTests(f"the tests hand the program a {rest[0]}, which cannot leave their sandbox")
             else:
                 return "passed" if self.passed == self.total else self.outcome(reasons)
 
@@ -336,7 +341,14 @@ def _arguments(given: Any) -> list:
 
 
 def _value(given: Any, wanted: Any) -> Any:
-    return json.loads(wanted if isinstance(given, str) and isinstance(wanted, str) else plain(wanted))
+    text = wanted if isinstance(given, str) and isinstance(wanted, str) else plain(wanted)
+    return json.loads(text, parse_constant=_infinity)
+
+
+def _infinity(text: str) -> float:
+    if text == "NaN":  # so what came back would be right for being no data either
+        raise NoTests("an output is NaN, or nothing that JSON can say")
+    return float(text)
 
 
 def _same_or_wrapped(found: Any, wanted: list) -> bool:

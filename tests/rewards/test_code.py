@@ -144,6 +144,9 @@ def test_a_verdict_of_two_still_works_and_that_of_a_program_is_one():
         ("import sys\nprint(sum(map(int, open('/dev/stdin').read().split())))", (True, "passed", 2, 2)),
         ("import sys\nprint(sum(map(int, open(0).read().split())), file=sys.stdout)", (True, "passed", 2, 2)),
         ("if __name__ == '__main__':\n    print(sum(map(int, input().split())))", (True, "passed", 2, 2)),
+        ("# coding: ascii\nprint(sum(map(int, input().split())) + len('é') - 1)", (True, "passed", 2, 2)),
+        ("\ufeffprint(sum(map(int, input().split())))", (True, "passed", 2, 2)),
+        ("print(sum(map(int, input().split())) + len(__file__) * 0)", (True, "passed", 2, 2)),
     ],
 )
 def test_programs(source, expected):
@@ -162,6 +165,10 @@ def test_programs(source, expected):
         "class Late:\n    def __del__(self): print(7)\nlate = Late()",
         "import threading, time\nthreading.Thread(target=lambda: time.sleep(0.2) or print(7)).start()",
         "import sys\nclass Out:\n    def flush(self): sys.__stdout__.write('7')\nsys.stdout = Out()",
+        "import sys\nprint(7)\nsys.stdout.close()",
+        "def late():\n    try: yield\n    finally: print(7)\nheld = late()\nnext(held)",
+        "class Late:\n    def __enter__(self): pass\n    def __exit__(self, *_): print(7)\n"
+        "def late():\n    with Late(): yield\nheld = late()\nnext(held)",
     ],
 )
 def test_what_is_written_last_counts_too(source):
@@ -226,6 +233,12 @@ def test_functions_of_livecodebench_take_json_lines():
     tests = {"inputs": ['["a", "b"]\n2', "[]\n0"], "outputs": ['["a", "b"]', "[]"], "fn_name": "head"}
     assert outcome("def head(items, k): return tuple(items[:k])", tests) == (True, "passed", 2, 2)
     assert outcome("def head(items, k): return set(items[:k])", tests) == (False, "wrong answer", 0, 2)
+
+
+def test_endless_values_and_fractions_are_numbers_too():
+    tests = {"inputs": ["1", "0"], "outputs": ["-Infinity", "1.5"], "fn_name": "f"}
+    source = "from decimal import Decimal\ndef f(x): return float('-inf') if x else Decimal('1.5')"
+    assert outcome(source, tests) == (True, "passed", 2, 2)
 
 
 @pytest.mark.parametrize("value", ["{1: [2]}", "{'1': (2,)}", "defaultdict(list, {1: [2]})", "OrderedDict({1: [2]})"])
@@ -351,6 +364,10 @@ def test_test_code_runs_out_of_reach_of_the_submission(source, expected):
         ("['a,b']", "['a', 'b']", False),
         ("{1: {2: 3}}", "{1: {2: 3}}", True),
         ("deque([1])", "[1]", False),
+        ("__import__('fractions').Fraction(6, 2)", "3", True),
+        ("[__import__('decimal').Decimal('1.5')]", "[1.5]", True),
+        ("__import__('decimal').Decimal('0.1')", "0.1", False),
+        ("{1: 2}", "...", False),
     ],
 )
 def test_equality_is_that_of_python_whether_asserts_are_run_or_compared(value, asserted, right):
@@ -428,6 +445,26 @@ def test_asserts_may_use_classes_of_the_submission(source, expected):
     assert outcome(source, METHODS) == expected
 
 
+def test_what_the_tests_cannot_hand_over_is_not_the_program_s_fault():
+    tests = {"assert_case": ["assert f(lambda x: x + 1) == 3"]}
+    verdict = judge("def f(g): return g(2)", tests)
+    assert verdict == CodeVerdict(
+        False, "error: the tests hand the program a function, which cannot leave their sandbox", 0, 1
+    )
+
+
+def test_values_of_the_standard_library_go_both_ways():
+    tests = [
+        "from datetime import date, timedelta\nassert f(date(2020, 2, 28), timedelta(2)) == date(2020, 3, 1)",
+        "from decimal import Decimal\nassert f(Decimal('0.1'), Decimal('0.2')) == Decimal('0.3')",
+        "from fractions import Fraction\nassert abs(f(Fraction(1, 3), 1) - 1.3333333) < 1e-6",
+        "from datetime import datetime, timedelta, timezone\n"
+        "assert f(datetime(2020, 1, 1, tzinfo=timezone.utc), timedelta(1)).day == 2",
+    ]
+    assert outcome("def f(a, b): return a + b", {"assert_case": tests}) == (True, "passed", 4, 4)
+    assert outcome("def f(a, b): return a", {"assert_case": tests})[2] == 0
+
+
 def test_a_condition_is_part_of_the_test():
     body = "    if candidate(1) == 1:\n        assert candidate(2) == 2\n    assert candidate(3) == 3"
     tests = {"import_prefix": "", "test_code": f"def check(candidate):\n{body}", "entry_point": "f"}
@@ -481,6 +518,8 @@ def test_packages_of_coding_sites_are_there():
         {"inputs": [], "outputs": []},
         {"inputs": ["1"], "outputs": []},
         {"inputs": ["{"], "outputs": ["1"], "fn_name": "f"},
+        {"inputs": ["1"], "outputs": ["[NaN]"], "fn_name": "f"},
+        {"inputs": [[1]], "outputs": [float("nan")], "fn_name": "f"},
         {"assert_case": []},
         {"assert_case": ["assert ("]},
         {"import_prefix": "", "test_code": "assert True", "entry_point": "f"},

@@ -6,8 +6,8 @@ takes as long as whoever wrote them likes (the hash of a tuple of tuples of tupl
 
 A value is written as `[root, table]`. Text, numbers, booleans and None stand for themselves; anything else is `[i]`,
 the i-th entry of the table, which is flat: `["l", ...]` a list, `["d", key, value, ...]` a dict, and so on. Sharing
-and cycles survive, and no depth of nesting costs stack here. What is rebuilt is of built-in types only, or an
-instance of a class that the reader itself hands to `decode`: nothing that a submission returns brings code, or its
+and cycles survive, and no depth of nesting costs stack here. What is rebuilt is of built-in types and VALUES only, or
+an instance of a class that the reader itself hands to `decode`: nothing that a submission returns brings code, or its
 own `__eq__`, along. What has no such form stays where it is, and a number stands for it.
 
 Standard library only, and little of it, since every submission pays for what is imported here.
@@ -30,10 +30,15 @@ SEQUENCES: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "f", d
 LONG = 10**4000  # a longer integer travels in hexadecimal: Python refuses to read more than 4300 decimal digits
 SCALARS = (str, float, bool, type(None))
 NOTHING = "NaN"  # equals nothing, itself included
+# Values of the standard library that asserts compare: made of scalars, rebuilt from what pickle would keep of them.
+VALUES = {f"{module}.{name}": (module, name) for module, name in (
+    ("decimal", "Decimal"), ("fractions", "Fraction"), ("datetime", "date"), ("datetime", "datetime"),
+    ("datetime", "time"), ("datetime", "timedelta"), ("datetime", "timezone"),
+)}  # fmt: skip
 
 
 def plain(value: Any) -> str:
-    """JSON of a value as data: a tuple is a list, a key is text, an array of numpy's its numbers.
+    """JSON of a value as data: a tuple is a list, a key is text, an array of numpy's its numbers, a fraction a number.
 
     What JSON cannot say, a set for one, becomes NaN."""
     if value is None or isinstance(value, (bool, float, str)):
@@ -47,7 +52,8 @@ def plain(value: Any) -> str:
         if len(items) < len(value) or any(isinstance(key, tuple) for key in value):
             return NOTHING
         return f"{{{','.join([f'{quote(key)}:{plain(item)}' for key, item in items.items()])}}}"
-    return plain(value.tolist()) if hasattr(type(value), "tolist") else NOTHING
+    data = _data(value)
+    return NOTHING if data is None else plain(data)
 
 
 def exact(value: Any) -> str:
@@ -69,7 +75,19 @@ def exact(value: Any) -> str:
         return f"b{value.hex()}"
     if isinstance(value, complex):
         return f"c{exact(value.real)},{exact(value.imag)}" if value.imag else exact(value.real)
-    return exact(value.tolist()) if hasattr(type(value), "tolist") else NOTHING
+    data = _data(value)
+    return NOTHING if data is None else exact(data)
+
+
+def _data(value: Any) -> Any:
+    """What an array or a number from a module is among built-in types, or None."""
+    if hasattr(type(value), "tolist"):
+        return value.tolist()
+    if not hasattr(type(value), "as_integer_ratio"):
+        return None
+    above, below = value.as_integer_ratio()
+    number = above if below == 1 else above / below
+    return number if number == value else None
 
 
 def encode(value: Any, hold: Callable[[Any], int], shared: Container[str]) -> list:
@@ -123,6 +141,8 @@ def _entry(item: Any, refer: Callable[[Any], Any]) -> list | None:
         return ["c", item.real, item.imag]
     if isinstance(item, range):
         return ["r", *map(refer, (item.start, item.stop, item.step))]
+    if (name := f"{type(item).__module__}.{type(item).__name__}") in VALUES:
+        return ["v", name, *map(refer, item.__reduce__()[1])]
     if isinstance(item, (Iterator, type({}.values()), type({}.items()))):
         return ["n", *map(refer, item)]
     return ["w", refer(item.tolist())] if hasattr(type(item), "tolist") else None
@@ -197,9 +217,14 @@ def decode(wire: Any, held: Callable[[int, bool], Any], classes: Mapping[str, An
     return result
 
 
+def _rebuilt(name: str, *parts: Any) -> Any:
+    module, kind = VALUES[name]
+    return getattr(__import__(module), kind)(*parts)
+
+
 MUTABLE: dict[str, Any] = {"l": list, "q": deque, "s": set, "d": dict}
 BUILT: dict[str, Any] = {
     "t": tuple, "f": frozenset, "n": iter, "r": lambda parts: range(*parts), "w": lambda parts: parts[0],
-    "k": lambda parts: dict.fromkeys(parts).keys(),
+    "k": lambda parts: dict.fromkeys(parts).keys(), "v": lambda parts: _rebuilt(*parts),
 }  # fmt: skip
 LEAVES: dict[str, Any] = {"j": lambda item: item, "i": lambda text: int(text, 16), "b": bytes.fromhex, "c": complex}
