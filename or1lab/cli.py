@@ -247,7 +247,7 @@ def verify_code(
 ) -> None:
     """Judge a program by its problem's tests, in the sandbox; or a file of them with a report by category."""
     from or1lab import verify_code as verify
-    from or1lab.rewards import sandbox
+    from or1lab.rewards import is_error, sandbox
 
     sandbox.require()
     if batch is not None and problem is None and solution is None:
@@ -259,10 +259,12 @@ def verify_code(
     verdict, layers = verify.judge_files(problem, solution), sandbox.active()
     if json:
         print_json({**asdict(verdict), "sandbox": layers})
-        return
-    console.print(f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})")
-    console.print(f"{verdict.passed} of {verdict.total} tests passed", highlight=False)
-    console.print(f"sandbox: {', '.join(name for name, on in layers.items() if on)}", highlight=False)
+    elif not is_error(verdict):
+        console.print(f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})")
+        console.print(f"{verdict.passed} of {verdict.total} tests passed", highlight=False)
+        console.print(f"sandbox: {', '.join(name for name, on in layers.items() if on)}", highlight=False)
+    if is_error(verdict):
+        raise Or1labError(f"no verdict on {solution}: {verdict.reason.removeprefix('error: ')}")
 
 
 def _report(report: Any, page: str, markdown: Path | None, json: bool) -> None:

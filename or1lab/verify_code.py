@@ -39,9 +39,11 @@ def judge_files(problem: Path, solution: Path) -> CodeVerdict:
         tests = find_tests(json.loads(problem.read_text(encoding="utf-8")))
         if tests is None:
             raise UsageError(f"{problem} holds no tests: wanted is a record of them, or an object with 'tests'")
-        return judge(solution.read_text(encoding="utf-8"), tests)
+        return judge(solution.read_text(encoding="utf-8", errors="surrogateescape"), tests)  # junk is a wrong program
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
-        raise UsageError(f"not readable ({error}): {problem} must be a JSON object, {solution} text") from None
+        raise UsageError(f"{problem} must be a JSON object: {error}") from None
 
 
 def find_tests(row: Any) -> Any:

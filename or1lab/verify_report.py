@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from or1lab.errors import Or1labError, UsageError
-from or1lab.rewards import CodeVerdict, Verdict
+from or1lab.rewards import CodeVerdict, Verdict, is_error
 
 SHORT = 80  # characters of a gold or an answer in a report
 
@@ -49,16 +50,16 @@ class Report:
         return [(case, found) for case, found in pairs if case.expected is not None and case.policy == policy]
 
     def unlike(self, policy: bool = False) -> list[tuple[Case, Verdict]]:
-        return [(case, found) for case, found in self.counted(policy) if found.correct != case.expected]
+        return [(case, found) for case, found in self.counted(policy) if not _agree(case, found)]
 
     def by_category(self) -> dict[str, dict[str, int]]:
         rows: dict[str, dict[str, int]] = {}
         for case, found in sorted(self.counted(), key=lambda pair: pair[0].category):
             row = rows.setdefault(case.category, {"cases": 0, "agree": 0, "false positives": 0, "false negatives": 0})
             row["cases"] += 1
-            row["agree"] += found.correct == case.expected
+            row["agree"] += _agree(case, found)
             row["false positives"] += found.correct and not case.expected
-            row["false negatives"] += not found.correct and bool(case.expected)
+            row["false negatives"] += not found.correct and not is_error(found) and bool(case.expected)
         return rows
 
     def total(self) -> dict[str, int]:
@@ -66,6 +67,10 @@ class Report:
         for row in self.by_category().values():
             total = {key: total[key] + row[key] for key in total}
         return total
+
+
+def _agree(case: Case, found: Verdict) -> bool:
+    return found.correct == case.expected and not is_error(found)
 
 
 class NoCase(ValueError):
@@ -137,6 +142,11 @@ def short(text: str | list[str]) -> str:
     return text if len(text) <= SHORT else "…" + text[-SHORT + 1 :]
 
 
+def judged(verdict: Verdict) -> str:
+    """A verdict in words."""
+    return f"{'no verdict' if is_error(verdict) else _word(verdict.correct)} ({described(verdict)})"
+
+
 def described(verdict: Verdict) -> str:
     """Its reason; of a program also how many tests it passed."""
     counted = f", {verdict.passed} of {verdict.total} tests passed" if isinstance(verdict, CodeVerdict) else ""
@@ -166,19 +176,20 @@ def as_json(report: Report) -> dict[str, Any]:
 def show(report: Report, console: Console) -> None:
     table = Table("category", "cases", "agree", "false positives", "false negatives")
     for name, row in report.by_category().items():
-        table.add_row(short(name), *map(str, row.values()))
+        table.add_row(escape(short(name)), *map(str, row.values()))
     total = report.total()
     table.add_section()
     table.add_row("all", *map(str, total.values()))
     if total["cases"]:
         console.print(table)
-        console.print(_summary(report), highlight=False, markup=False)
+        console.print(_summary(report), highlight=False, markup=False, soft_wrap=True)
     reasons = Counter(found.reason for found in report.verdicts)
-    console.print("reasons: " + ", ".join(f"{name} {n}" for name, n in reasons.most_common()), highlight=False)
+    counts = ", ".join(f"{name} {n}" for name, n in reasons.most_common())
+    console.print(f"reasons: {counts}", markup=False, highlight=False, soft_wrap=True)
     for case, found in report.unlike():
         console.print(
             f"{case.id} ({short(case.category)}): {f'gold {short(case.gold)} · ' if case.gold else ''}answer "
-            f"{short(case.shown)} · expected {_word(case.expected)}, found {_word(found.correct)} ({described(found)})",
+            f"{short(case.shown)} · expected {_word(case.expected)}, found {judged(found)}",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     for message in report.invalid:
@@ -198,6 +209,8 @@ def _summary(report: Report) -> str:
         f"{total['agree']} of {total['cases']} cases as expected ({share:.2%}), {total['false positives']} false "
         f"positives, {total['false negatives']} false negatives"
     )
+    if failed := sum(is_error(found) for _, found in report.counted()):
+        text += f", {failed} without a verdict"
     if conventions := report.counted(True):
         text += f"; of {len(conventions)} matters of convention {len(report.unlike(True))} otherwise than the file"
     return text
@@ -221,7 +234,7 @@ def page(report: Report, title: str, command: str) -> str:
         head = ["| case | category | gold | answer | expected | found |", "|---|---|---|---|---|---|"]
         rows = [
             f"| {_cell(case.id, code=False)} | {_cell(case.category, code=False)} | {_cell(case.gold or '')} "
-            f"| {_cell(case.shown)} | {_word(case.expected)} | {_word(found.correct)} ({described(found)}) |"
+            f"| {_cell(case.shown)} | {_word(case.expected)} | {judged(found)} |"
             for case, found in report.unlike(policy)
         ]
         lines += ["", f"## {title}", "", *(head + rows if rows else ["None."])]

@@ -42,7 +42,8 @@ def test_one_program(problem, fence, or1lab, tmp_path):
         solution.write_text(fence.format(source))
         code, out, _ = or1lab("--problem", problem, "--solution", solution)
         assert code == 0
-        assert out.splitlines() == [word, f"{passed} of 2 tests passed", "sandbox: bubblewrap, system calls, limits"]
+        layers = ", ".join(name for name, on in sandbox.active().items() if on)
+        assert out.splitlines() == [word, f"{passed} of 2 tests passed", f"sandbox: {layers}"]
         code, out, _ = or1lab("--problem", problem, "--solution", solution, "--json")
         assert json.loads(out) == {
             "correct": passed == 2, "reason": word.partition("(")[2][:-1], "passed": passed, "total": 2,
@@ -76,7 +77,7 @@ def test_a_batch_is_counted_by_category(or1lab, tmp_path):
         tmp_path / "cases.jsonl",
         {**ADD, "response": f"```python\n{RIGHT}```", "expected": True, "category": "a"},
         {"tests": ADD, "solution": WRONG, "category": "a", "id": "half|"},
-        {"io": ADD, "code": WRONG, "expected": False, "category": "b"},
+        {"io": ADD, "code": WRONG, "expected": False, "category": "[/b]"},
         {"io": ADD, "code": RIGHT},
     )
     code, out, _ = or1lab("--batch", path, "--json")
@@ -88,7 +89,7 @@ def test_a_batch_is_counted_by_category(or1lab, tmp_path):
     assert found["reasons"] == {"passed": 2, "wrong answer": 2}
     page = tmp_path / "page.md"
     code, out, _ = or1lab("--batch", path, "--markdown", page)
-    assert code == 0 and "2 of 3 cases as expected" in out and "half| (a): answer" in out
+    assert code == 0 and "2 of 3 cases as expected" in out and "half| (a): answer" in out and "[/b]" in out
     assert r"| half\| | a |" in page.read_text() and "1 of 2 tests passed" in page.read_text()
 
 
@@ -112,10 +113,14 @@ def test_odd_programs_and_records_are_ordinary_cases(or1lab, tmp_path):
     odd = ["", "\0", "\ud800", "(" * 100_000, "x" * 3_000_000, "```python\n" * 1000, RIGHT.replace("\n", "\r\n")]
     rows = [{**ADD, "response": text, "expected": text.startswith("def")} for text in odd]
     rows.append({"inputs": [], "outputs": [], "code": RIGHT, "expected": False})
-    code, out, _ = or1lab("--batch", write(tmp_path / "cases.jsonl", *rows), "--json")
+    path = write(tmp_path / "cases.jsonl", *rows)
+    code, out, _ = or1lab("--batch", path, "--json")
     found = json.loads(out)
-    assert code == 0 and found["total"] == {"cases": 8, "agree": 8, "false positives": 0, "false negatives": 0}
+    assert code == 0 and found["total"] == {"cases": 8, "agree": 7, "false positives": 0, "false negatives": 0}
     assert found["reasons"]["error: bad tests: there are none"] == 1
+    code, out, _ = or1lab("--batch", path)  # without a verdict the judge cannot agree, whatever was expected
+    assert code == 0 and "7 of 8 cases as expected" in out and "1 without a verdict" in out
+    assert "expected wrong, found no verdict (error: bad tests: there are none" in out
 
 
 def test_wrong_use(or1lab, tmp_path):
@@ -128,6 +133,18 @@ def test_wrong_use(or1lab, tmp_path):
         problem.write_text(text)
         code, _, err = or1lab("--problem", problem, "--solution", solution)
         assert code == 2 and words in err
+
+
+def test_records_that_cannot_judge_are_failures_and_junk_is_a_wrong_program(or1lab, tmp_path):
+    problem, solution = write(tmp_path / "p.json", {**ADD, "outputs": [3]}), tmp_path / "s.py"
+    solution.write_bytes(b"\xff\0print(")
+    code, out, err = or1lab("--problem", problem, "--solution", solution)
+    assert code == 1 and not out and "no verdict" in err and "2 inputs and 1 outputs" in err
+    code, out, err = or1lab("--problem", write(problem, ADD), "--solution", solution)
+    assert code == 0 and out.startswith("wrong (syntax error)") and not err
+    for files in ((tmp_path / "no", solution), (problem, tmp_path)):
+        code, _, err = or1lab("--problem", files[0], "--solution", files[1])
+        assert code == 2 and "cannot be read" in err
 
 
 def test_without_a_sandbox_the_mend_is_named(or1lab, tmp_path, monkeypatch):
