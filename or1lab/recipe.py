@@ -110,12 +110,14 @@ class Recipe(Strict):
     def _off_is_a_word(cls, value: Any) -> Any:
         return "off" if value is False else value  # YAML 1.1 reads a bare off as false
 
-    @field_validator("reward")
+    @field_validator("reward", mode="before")
     @classmethod
-    def _rewards(cls, reward: str | dict[str, str]) -> str | dict[str, str]:
-        for name in [reward] if isinstance(reward, str) else reward.values():
-            if wrong := complaint(name):
-                raise ValueError(wrong)
+    def _rewards(cls, reward: Any) -> str | dict[str, str]:
+        names = list(reward.values()) if isinstance(reward, dict) else [reward]
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("a name is wanted, or a mapping domain -> name")
+        if wrong := next(filter(None, map(complaint, names)), ""):
+            raise ValueError(wrong)
         return reward if isinstance(reward, str) else ROUTES | reward
 
     @field_validator("adam_betas")

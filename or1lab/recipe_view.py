@@ -53,6 +53,8 @@ def flatten(model: BaseModel, prefix: str = "") -> list[tuple[str, Any, str, str
             for i, stage in enumerate(value):
                 rows += [row for row in flatten(stage, f"stages.{i}.") if row[1] is not None]
         else:
+            if name == "mix":
+                value = [part.model_dump(exclude_unset=True) for part in value]
             rows.append((f"{prefix}{name}", value, source, field.description or ""))
     return rows
 

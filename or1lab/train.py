@@ -99,8 +99,8 @@ def preview(recipe: Recipe, n: int = 3, engine: Engine | None = None) -> list[Re
     process.set_up(recipe.threads)
     folder = sources.model_folder(recipe.model)
     tokenizer = sources.load_tokenizer(folder)
-    problems = sources.load_problems(recipe.data, "train", tokenizer)[:n]
-    reward = _reward(recipe, problems)
+    problems = sources.load_problems(recipe.data, "train", tokenizer)
+    reward, problems = _reward(recipe, problems), problems[:n]
     first = recipe.stage(0)
     buffer = collect(
         engine or open_engine(recipe, folder), tokenizer, problems, reward,

@@ -10,7 +10,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -65,8 +65,15 @@ def complaint(name: str) -> str:
     )
 
 
-def check_domains(reward: str | Mapping[str, str], problems: Iterable[Problem]) -> set[str]:
-    """The names of the rewards that these problems need. Raises UsageError for the first that none judges."""
+def check_domains(reward: str | Mapping[str, str], problems: Sequence[Problem]) -> set[str]:
+    """The names of the rewards that these problems need. Raises UsageError for the first that none judges, and for a
+    domain with a reward of its own that no problem has: a misspelt one would be judged by another."""
+    domains = {problem.domain for problem in problems}
+    for domain in () if isinstance(reward, str) else sorted(reward.keys() - ROUTES.keys() - domains):
+        raise UsageError(
+            f"the recipe has a reward for the domain '{domain}', but no problem is of it"
+            f"{did_you_mean(domain, domains)}; there are: {', '.join(sorted(domains))}"
+        )
     names = set()
     for problem in problems:
         name = reward if isinstance(reward, str) else reward.get(problem.domain)
@@ -172,4 +179,10 @@ def _alone(reward: RewardFn, problem: Problem, text: str, truncated: bool) -> Ve
 def _checked(verdict: Any) -> Verdict:
     if not isinstance(verdict, Verdict):
         return Verdict(False, f"error: {type(verdict).__name__} in place of a Verdict")
-    return verdict if isfinite(verdict.correct) else Verdict(False, f"error: reward {verdict.correct}")
+    if not isinstance(verdict.reason, str):
+        return Verdict(False, f"error: a {type(verdict.reason).__name__} in place of a reason")
+    try:
+        fine = isfinite(verdict.correct)
+    except (TypeError, ValueError, OverflowError):
+        fine = False
+    return verdict if fine else Verdict(False, f"error: reward {verdict.correct}")

@@ -70,6 +70,10 @@ def test_a_domain_without_a_reward_is_named():
     assert check_domains("pkg.anything", [MATH, CODE]) == {"pkg.anything"}
     with pytest.raises(UsageError, match="the problem m is of the domain 'math', but the recipe's reward is 'code'"):
         check_domains("code", [MATH])
+    with pytest.raises(UsageError, match=r"'cod', but no problem is of it .did you mean 'code'.*there are: code, math"):
+        check_domains({**ROUTES, "cod": "pkg.mine"}, [MATH, CODE])
+    with pytest.raises(UsageError, match="reward: a name is wanted, or a mapping domain -> name"):
+        load_recipe("mixed", ["reward=[code]"])
     essay = MATH.model_copy(update={"domain": "maths"})
     with pytest.raises(UsageError, match=r"domain 'maths', .* no reward .did you mean 'math'.*reward: {maths: "):
         check_domains(ROUTES, [essay])
@@ -110,6 +114,8 @@ def test_a_name_that_is_no_import_path_is_refused(name):
          ["fine", "error: float in place of a Verdict", "fine"]),
         ("    return None", ["error: TypeError: 'NoneType' object is not subscriptable"] * 3),
         ("    return [Verdict(float('nan'), 'odd') for _ in texts]", ["error: reward nan"] * 3),
+        ("    return [Verdict(None, 'odd') for _ in texts]", ["error: reward None"] * 3),
+        ("    return [Verdict(True, None) for _ in texts]", ["error: a NoneType in place of a reason"] * 3),
         ("    return (Verdict(True, 'fine') for _ in texts)", ["fine"] * 3),
     ],
 )  # fmt: skip
