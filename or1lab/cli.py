@@ -270,12 +270,12 @@ def verify_code(
 def _report(report: Any, page: str, markdown: Path | None, json: bool) -> None:
     from or1lab import verify_report
 
-    if markdown:
-        markdown.write_text(page, encoding="utf-8")
     if json:
         print_json(verify_report.as_json(report))
     else:
         verify_report.show(report, console)
+    if markdown:  # last: a folder that is not there must not cost the report
+        markdown.write_text(page, encoding="utf-8")
 
 
 @data_app.command(

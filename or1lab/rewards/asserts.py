@@ -124,6 +124,9 @@ def _binds(node: ast.AST) -> set[str]:
 
 def cases(texts: list[str]) -> str:
     """The source of several assert tests; each text, with the lines before its assert, is one."""
+    for text in texts:
+        if not isinstance(text, str):
+            raise NoTests(f"an assert is a {type(text).__name__}, not text")
     return "\n".join(f"if True:\n{_indented(text)}" for text in texts)
 
 

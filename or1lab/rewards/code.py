@@ -317,18 +317,20 @@ class _Run:
 
 
 def _list(tests: Mapping[str, Any], key: str) -> list:
-    if not isinstance(tests[key], (list, tuple)):
-        raise NoTests(f"{key} is a {type(tests[key]).__name__}, not a list")
+    if not isinstance(tests.get(key), (list, tuple)):
+        raise NoTests(f"{key} is a {type(tests.get(key)).__name__}, not a list")
     return list(tests[key])
 
 
 def _string(tests: Mapping[str, Any], key: str) -> str:
-    if not isinstance(tests[key], str):
-        raise NoTests(f"{key} is a {type(tests[key]).__name__}, not text")
+    if not isinstance(tests.get(key), str):
+        raise NoTests(f"{key} is a {type(tests.get(key)).__name__}, not text")
     return tests[key]
 
 
 def _text(part: Any) -> str:
+    if not isinstance(part, (str, list, tuple)):
+        raise NoTests(f"what is read or printed is a {type(part).__name__}, not text or a list of lines")
     return part if isinstance(part, str) else "\n".join(map(str, part))
 
 

@@ -540,6 +540,21 @@ def test_a_record_without_usable_tests_is_an_error_and_no_verdict(tests):
     assert is_error(judge("def f(): return 1", tests))
 
 
+@pytest.mark.parametrize(
+    "tests, words",
+    [
+        ({"inputs": ["1", "2"], "outputs": ["1"]}, "2 inputs and 1 outputs"),
+        ({"inputs": ["1"]}, "outputs is a NoneType, not a list"),
+        ({"inputs": ["1"], "outputs": [None]}, "what is read or printed is a NoneType"),
+        ({"test_code": "def check(c): assert c()"}, "entry_point is a NoneType, not text"),
+        ({"assert_case": [None]}, "an assert is a NoneType, not text"),
+        ({"inputs": [[1]], "outputs": [{1}], "fn_name": "f"}, "an output is NaN, or nothing that JSON can say"),
+    ],
+)
+def test_what_is_wrong_with_a_record_is_said_in_words(tests, words):
+    assert words in judge("def f(): return 1", tests).reason
+
+
 # ------------------------------------------------------------------------------------------------ the public data
 
 
