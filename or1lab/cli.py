@@ -236,6 +236,46 @@ def verify_math(
         console.print(f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})")
 
 
+@verify_app.command("code", epilog="Example: or1lab verify code --problem problem.json --solution answer.py")
+def verify_code(
+    problem: Annotated[Path | None, typer.Option(help="JSON file: a problem, or a record of tests alone.")] = None,
+    solution: Annotated[Path | None, typer.Option(help="File with a program, or a response that holds one.")] = None,
+    batch: Annotated[Path | None, typer.Option(help="JSONL file of cases: tests, response or solution, ...")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at an invalid line instead of skipping it.")] = False,
+    markdown: Annotated[Path | None, typer.Option(help="Write the batch's report to this file, too.")] = None,
+    json: Json = False,
+) -> None:
+    """Judge a program by its problem's tests, in the sandbox; or a file of them with a report by category."""
+    from or1lab import verify_code as verify
+    from or1lab.rewards import sandbox
+
+    sandbox.require()
+    if batch is not None and problem is None and solution is None:
+        report = verify.run_batch(batch, strict=strict)
+        _report(report, verify.markdown(report, batch.name), markdown, json)
+        return
+    if batch is not None or problem is None or solution is None or strict or markdown:
+        raise UsageError("give --problem and --solution, or --batch FILE (with --strict, --markdown FILE)")
+    verdict, layers = verify.judge_files(problem, solution), sandbox.active()
+    if json:
+        print_json({**asdict(verdict), "sandbox": layers})
+        return
+    console.print(f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})")
+    console.print(f"{verdict.passed} of {verdict.total} tests passed", highlight=False)
+    console.print(f"sandbox: {', '.join(name for name, on in layers.items() if on)}", highlight=False)
+
+
+def _report(report: Any, page: str, markdown: Path | None, json: bool) -> None:
+    from or1lab import verify_report
+
+    if markdown:
+        markdown.write_text(page, encoding="utf-8")
+    if json:
+        print_json(verify_report.as_json(report))
+    else:
+        verify_report.show(report, console)
+
+
 @data_app.command(
     "curate", epilog="Example: or1lab data curate mine.jsonl --out curated --against aime24.jsonl --model smol"
 )
@@ -316,46 +356,6 @@ def data_convert(
         return
     data_view.show_skipped(skipped, console)
     console.print(f"wrote {out} (problems: {count})", highlight=False, markup=False)
-
-
-@verify_app.command("code", epilog="Example: or1lab verify code --problem problem.json --solution answer.py")
-def verify_code(
-    problem: Annotated[Path | None, typer.Option(help="JSON file: a problem, or a record of tests alone.")] = None,
-    solution: Annotated[Path | None, typer.Option(help="File with a program, or a response that holds one.")] = None,
-    batch: Annotated[Path | None, typer.Option(help="JSONL file of cases: tests, response or solution, ...")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at an invalid line instead of skipping it.")] = False,
-    markdown: Annotated[Path | None, typer.Option(help="Write the batch's report to this file, too.")] = None,
-    json: Json = False,
-) -> None:
-    """Judge a program by its problem's tests, in the sandbox; or a file of them with a report by category."""
-    from or1lab import verify_code as verify
-    from or1lab.rewards import sandbox
-
-    sandbox.require()
-    if batch is not None and problem is None and solution is None:
-        report = verify.run_batch(batch, strict=strict)
-        _report(report, verify.markdown(report, batch.name), markdown, json)
-        return
-    if batch is not None or problem is None or solution is None or strict or markdown:
-        raise UsageError("give --problem and --solution, or --batch FILE (with --strict, --markdown FILE)")
-    verdict, layers = verify.judge_files(problem, solution), sandbox.active()
-    if json:
-        print_json({**asdict(verdict), "sandbox": layers})
-        return
-    console.print(f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})")
-    console.print(f"{verdict.passed} of {verdict.total} tests passed", highlight=False)
-    console.print(f"sandbox: {', '.join(name for name, on in layers.items() if on)}", highlight=False)
-
-
-def _report(report: Any, page: str, markdown: Path | None, json: bool) -> None:
-    from or1lab import verify_report
-
-    if markdown:
-        markdown.write_text(page, encoding="utf-8")
-    if json:
-        print_json(verify_report.as_json(report))
-    else:
-        verify_report.show(report, console)
 
 
 @tiny_app.command("build", epilog="Example: or1lab tiny build --out /some/folder")

@@ -24,18 +24,18 @@ class Drawing:
     draw: Callable[[pd.DataFrame], Figure]
 
 
-FIGURES = {"demo": Drawing("demo", results.curves, entropy.demo)}
+FIGURES = {name: Drawing(name, results.curves, entropy.arms) for name in ("demo", "verifier")}
 
 
 def make_figures(names: list[str], folder: Path, out: Path) -> list[Path]:
-    """Write name.png, name.pdf and name.csv of the named figures (none named: all) to `out`.
+    """Write name.png, name.pdf and name.csv of the named figures (none named: all that have runs) to `out`.
 
     Raises:
         UsageError: an unknown figure, or no finished run of its experiment below `folder`.
     """
     check_names(names, FIGURES, "figure")
     written = []
-    for name in names or FIGURES:
+    for name in names or results.with_runs({name: figure.experiment for name, figure in FIGURES.items()}, folder):
         figure = FIGURES[name]
         data = figure.data(results.finished_runs(folder, figure.experiment))
         with full_disk_explained(out):

@@ -13,13 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from or1lab.errors import UsageError, did_you_mean
 from or1lab.recipe_errors import explain
+from or1lab.recipe_parts import Checkpoint, Data, Eval, Guard, Positive, Rollout, Stage, Strict, VerifierErrors, knob
 from or1lab.rewards import ROUTES, complaint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,102 +28,6 @@ RECIPES = ROOT / "experiments" / "recipes"
 
 # What the released scripts set beside their controller (DELTA_ENT_COEF, MAX_ENT_COEF; e_k over kept groups).
 RELEASED_CONTROLLER = {"delta": 0.0001, "c_max": 0.005, "entropy_source": "kept"}
-
-Positive = Annotated[int, Field(ge=1)]
-
-
-def knob(default: Any, what: str, source: str, **limits: Any) -> Any:
-    """A field with its one-line meaning and where its default comes from (paper, released code or ours)."""
-    return Field(default, description=what, json_schema_extra={"source": source}, **limits)
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Part(Strict):
-    source: str = Field(description="as data.source")
-    weight: float = Field(1.0, description="its share of the problems, relative to the others'", gt=0)
-    options: dict[str, Any] = {}
-
-
-class Data(Strict):
-    source: str | None = knob("tiny", "'tiny', 'smol', 'functions', a file of problems or a published set", "ours")
-    options: dict[str, Any] = knob({}, "options of the source (e.g. operands: [2, 6] of tiny; docs/data.md)", "ours")
-    mix: tuple[Part, ...] = knob((), "several sources instead: {source, weight, options} each", "ours")
-    train: Positive = knob(4096, "number of training problems", "ours")
-    test: Positive = knob(512, "number of held-out problems", "ours")
-    prompt_limit: Positive = knob(64, "longest prompt in tokens; longer ones are dropped from the data", "ours")
-    seed: int = knob(0, "which problems are generated (not the run's seed)", "ours")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _a_mix_stands_for_the_source(cls, plain: Any) -> Any:
-        return {"source": None, **plain} if isinstance(plain, dict) and plain.get("mix") else plain
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Data:
-        if self.mix and (self.source is not None or self.options):
-            raise ValueError("either data.source (with data.options) or data.mix, whose parts have their own options")
-        if not self.mix and self.source is None:
-            raise ValueError("neither data.source nor data.mix: no problems")
-        return self
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        return self.mix or (Part(source=self.source or "", options=self.options),)
-
-
-class Convergence(Strict):
-    """Ends a stage once its evaluations no longer show that accuracy rises: see `curriculum.Curriculum.evaluated`."""
-
-    window: int = knob(5, "evaluations of the stage whose slope decides", "ours: paper §3.1 names no rule", ge=3)
-    min_steps: Positive = knob(1, "training steps of the stage before it may end", "ours")
-
-
-class Stage(Strict):
-    steps: Positive = Field(description="training steps of this stage; with until_converged, the most it may take")
-    until_converged: Convergence | None = Field(None, description="end the stage once accuracy has stopped rising")
-    T: Positive | None = Field(None, description="limit on the response, tokens")
-    D_R: Positive | None = None
-    D_T: Positive | None = None
-    N_reuse: Positive | None = None
-    gs: int | None = None
-    tau: float | None = Field(None, gt=0)
-    beta: float | None = Field(None, ge=0)
-    clip_low: float | None = Field(None, gt=0, lt=1)
-    clip_high: float | None = Field(None, gt=0)
-
-
-class Rollout(Strict):
-    backend: Literal["auto", "vllm", "transformers"] = knob("auto", "engine; auto = vLLM where it is installed", "ours")
-    max_num_seqs: Positive = knob(256, "sequences decoded together", "ours")
-    gpu_memory_utilization: float = knob(0.35, "share of GPU memory for the engine (colocated)", "ours", gt=0, le=0.95)
-
-
-class Eval(Strict):
-    every: int = knob(20, "training steps between evaluations; 0 = only the last", "released code", ge=0)
-    problems: Positive = knob(128, "held-out problems per evaluation", "ours")
-    k: Positive = knob(8, "samples per problem", "released code: n_val 8")
-    final_problems: Positive = knob(256, "held-out problems of the last evaluation", "ours")
-    final_k: Positive = knob(8, "samples per problem of the last evaluation", "ours")
-    tau: float = knob(1.0, "sampling temperature of the evaluation", "paper §8.1", gt=0)
-    T: Positive | None = knob(None, "limit of the evaluation; default the last stage's T", "ours")
-
-
-class Checkpoint(Strict):
-    every: int = knob(20, "training steps between checkpoints; 0 = none but the final model", "released code", ge=0)
-    keep: Positive = knob(1, "checkpoints kept", "ours")
-
-
-class Guard(Strict):
-    entropy_below: float | None = knob(None, "speak below this rollout entropy, nats per token", "ours", gt=0)
-    entropy_above: float | None = knob(None, "speak above this rollout entropy, nats per token", "ours", gt=0)
-    truncated_above: float | None = knob(None, "speak above this share of truncated responses", "ours", ge=0, lt=1)
-    steps: Positive = knob(10, "steps in a row before one of these guards speaks", "ours")
-    action: Literal["warn", "stop"] = knob("warn", "what they then do", "ours")
-    empty_steps: Positive = knob(20, "steps in a row without a kept group that stop the run", "ours")
-
 
 class Recipe(Strict):
     """One run. Stage overrides are resolved by `stage(i)`; N_SGD is derived (paper eq. 4.1)."""
@@ -137,6 +42,7 @@ class Recipe(Strict):
     reward: str | dict[str, str] = knob(
         ROUTES, "what judges: a name ('math', 'code', package.module.function), or domain -> name", "paper §7"
     )
+    verifier_errors: VerifierErrors = VerifierErrors()
 
     D_R: Positive = knob(64, "prompts rolled out per training step", "paper T5")
     D_T: Positive = knob(64, "prompts per SGD step (mini-batch)", "paper T5")

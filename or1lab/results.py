@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ def finished_runs(results: Path, experiment: str) -> list[Run]:
                 f"problems), so they cannot be compared; `or1lab runs show` prints it. Move the old ones away"
             )
     return [found[key] for key in sorted(found)]
+
+
+def with_runs(experiments: Mapping[str, str], results: Path) -> list[str]:
+    """The names of those experiments that have finished runs below `results`; all names if none has."""
+    found = {run.manifest["experiment"] for run in find_runs(results) if run.status == "finished"}
+    return [name for name, experiment in experiments.items() if experiment in found] or list(experiments)
 
 
 def recipe_of(run: Run) -> Recipe:

@@ -15,7 +15,7 @@ from or1lab.data import load
 from or1lab.data.mix import interleave, shares
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
-from or1lab.recipe import Data, Part
+from or1lab.recipe_parts import Data, Part
 
 GENERATED = ("tiny", "smol", "functions")  # modules of or1lab.data with a function `problems`
 
@@ -79,7 +79,12 @@ def load_problems(data: Data, split: str, tokenizer: Any) -> list[Problem]:
                 f"raise it, or data.{lacks}"
             )
     loaded = [_short(_read_part(*one, split, data.seed), split, data, tokenizer, one[0].source) for one in dealt]
-    problems = interleave(loaded, f"mix/{split}/{data.seed}") if data.mix else loaded[0]
+    if not data.mix:
+        return loaded[0]
+    for (part, *counts), own in zip(dealt, loaded, strict=True):
+        if len(own) < (wanted := counts[split == "test"]):
+            warnings.warn(f"{part.source} gives {len(own)} of its {wanted} {split} problems of data.mix", stacklevel=2)
+    problems = interleave(loaded, f"mix/{split}/{data.seed}")
     for name, count in Counter(problem.id for problem in problems).items():
         if count > 1:
             raise UsageError(f"the problem '{name}' comes from {count} parts of data.mix")

@@ -15,9 +15,9 @@ from or1lab.sweep import load_experiment
 MINUS = "\N{MINUS SIGN}"
 
 
-def demo(runs: list[Run]) -> str:
-    """The demo's arms, one row each, and the line with their difference."""
-    frame, experiment = results.summaries(runs), load_experiment("demo")
+def arms(runs: list[Run]) -> str:
+    """The arms of an experiment, one row each, and a line for the difference of each to the baseline."""
+    frame, experiment = results.summaries(runs), load_experiment(runs[0].manifest["experiment"])
     rows = [_row(arm) for _, arm in frame.groupby("label", sort=False)]
     lines = [contrast(frame, experiment.baseline, arm) for arm in experiment.arms if arm != experiment.baseline]
     table = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
@@ -38,7 +38,7 @@ def contrast(frame: pd.DataFrame, baseline: str, arm: str) -> str:
     return (
         f"{arm} against {baseline}: final accuracy {signed(accuracy)}; log ratio of final entropy {signed(ratio)}, "
         f"a factor of {ratio.exp().estimate:.2f} (Welch's 95% intervals, {len(a)} + {len(b)} runs; "
-        "demo, not the ledger)"
+        "not the ledger)"
     )
 
 
@@ -72,18 +72,19 @@ def _mean(values: pd.Series, interval: Callable[[pd.Series], stats.Mean]) -> str
     return f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]" if mean.known else f"{mean.estimate:.3f}"
 
 
-TABLES: dict[str, tuple[str, Callable[[list[Run]], str]]] = {"demo": ("demo", demo)}  # name -> (experiment, table)
+# name -> (experiment, table)
+TABLES: dict[str, tuple[str, Callable[[list[Run]], str]]] = {name: (name, arms) for name in ("demo", "verifier")}
 
 
 def make_tables(names: list[str], folder: Path, out: Path) -> dict[Path, str]:
-    """Write the named tables (none named: all) to `out` as markdown; what was written, by file.
+    """Write the named tables (none named: all that have runs) to `out` as markdown; what was written, by file.
 
     Raises:
         UsageError: an unknown table, or no finished run of its experiment below `folder`.
     """
     check_names(names, TABLES, "table")
     written = {}
-    for name in names or TABLES:
+    for name in names or results.with_runs({name: experiment for name, (experiment, _) in TABLES.items()}, folder):
         experiment, table = TABLES[name]
         path, text = out / f"{name}.md", table(results.finished_runs(folder, experiment))
         with full_disk_explained(out):

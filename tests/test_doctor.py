@@ -14,6 +14,7 @@ from or1lab import doctor
 from or1lab.data.tiny import BASE
 from or1lab.doctor import Check
 from or1lab.recipe import ROOT
+from or1lab.rewards import sandbox
 from or1lab.rollout import choose_backend
 
 GOOD = {
@@ -30,7 +31,7 @@ class Machine:
     def __init__(self, monkeypatch, tmp_path):
         self.patch, self.folder = monkeypatch, tmp_path
         self.packages = {**dict.fromkeys([*doctor.pins(), *doctor.pins("smol")], "1.0"), **GOOD}
-        self.prints = {"bwrap": ""}  # what a command prints; one that is not here fails
+        self.prints = {doctor.LAYERS: layers()}  # what a command prints; one that is not here fails
         self.calls: list[tuple[str, ...]] = []
         for name in ("config.json", "model.safetensors"):
             (tmp_path / name).touch()
@@ -79,10 +80,10 @@ def test_a_healthy_machine_has_nothing_to_mend(machine, quick):
     assert doctor.report(as_json=True, quick=quick) == 0
 
 
-def test_quick_starts_no_python(machine):
+def test_quick_starts_no_torch(machine):
     machine.packages["torchvision"] = "0.28.0"
     machine.row("devices", quick=True)
-    assert not [call for call in machine.calls if call[0] == sys.executable]
+    assert not [call for call in machine.calls if "torch" in call[-1]]
     machine.row("devices", quick=False)
     assert [call for call in machine.calls if call[0] == sys.executable]
 
@@ -239,10 +240,24 @@ def test_the_code_that_asks_torch_for_gpus_runs(monkeypatch, capsys):
     assert capsys.readouterr().out == "\n"
 
 
+def layers(**changes: bool) -> str:
+    return json.dumps({"bubblewrap": True, "system calls": True, "limits": True, "unsafe": False} | changes)
+
+
+def test_the_probe_of_the_sandbox_is_the_sandbox_s_own():
+    assert json.loads(doctor.output(sys.executable, "-c", doctor.LAYERS)) == sandbox.active()
+
+
 def test_isolation_is_needed_for_code_only(machine, monkeypatch):
-    assert machine.row("isolation").state == "ok"
-    assert ("bwrap", "--unshare-all", "--ro-bind", "/", "/", "true") in machine.calls
-    del machine.prints["bwrap"]
+    assert machine.row("isolation") == Check("isolation", "ok", "bubblewrap, system calls, limits", "")
+    machine.prints[doctor.LAYERS] = layers(**{"system calls": False})
+    check = machine.row("isolation")
+    assert (check.state, check.found) == ("note", "bubblewrap, limits") and "seccomp" in check.mend
+    machine.prints[doctor.LAYERS] = layers(bubblewrap=False, unsafe=True)
+    assert "by your choice" in machine.row("isolation").found
+    del machine.prints[doctor.LAYERS]
+    assert "cannot be tried" in machine.row("isolation").found
+    machine.prints[doctor.LAYERS] = layers(bubblewrap=False)
     check = machine.row("isolation")
     assert check.state == "note" and "missing" in check.found and "install" in check.mend
     assert "maths rewards don't" in check.found

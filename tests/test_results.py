@@ -86,7 +86,7 @@ def test_the_table_and_its_line_are_what_the_statistics_say(runs):
     on, off = (frame[frame["arm"] == arm] for arm in ARMS)
     accuracy = stats.welch(off["final_accuracy"], on["final_accuracy"])
     line = contrast(frame, "on-policy", "off-policy")
-    assert line in text and "demo, not the ledger" in line
+    assert line in text and "not the ledger" in line
     assert f"final accuracy \N{MINUS SIGN}{-accuracy.estimate:.3f} [" in line
     assert "a factor of 0.50" in line
     assert "| on-policy, N_SGD = 1  |" in text and "0.710 [0.685, 0.735]" in text
@@ -111,7 +111,7 @@ def test_figures_hold_the_data_of_the_runs(runs):
 
 
 def test_the_demo_figure_draws_every_run_thin_and_the_mean_thick(runs):
-    figure = entropy.demo(results.curves(results.finished_runs(runs, "demo")))
+    figure = entropy.arms(results.curves(results.finished_runs(runs, "demo")))
     for panel in figure.axes:
         widths = [line.get_linewidth() for line in panel.lines]
         assert len(widths) == 2 * (3 + 1) and sorted(set(widths)) == [0.7, 1.8]

@@ -14,7 +14,7 @@ from or1lab.data import smol, tiny
 from or1lab.data.load import write as save
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
-from or1lab.recipe import Data
+from or1lab.recipe_parts import Data
 
 
 class Letters:
@@ -206,6 +206,35 @@ def test_smol_problems_follow_the_data_section(monkeypatch):
 def test_an_option_that_the_generator_does_not_know_is_named(source):
     with pytest.raises(UsageError, match=f"data.options of the source '{source}': .*'operandz'"):
         load("train", source=source, options={"operandz": [2, 3]})
+
+
+def test_a_mix_deals_by_weight_and_spreads_each_source(tmp_path):
+    path = write(tmp_path / "f.jsonl", problems(200))
+    parts = [{"source": "tiny", "weight": 2, "options": {"operands": [3, 4]}}, {"source": str(path), "weight": 1}]
+    data = {"mix": parts, "train": 90, "test": 30, "prompt_limit": 500}
+    for split, total in (("train", 90), ("test", 30)):
+        found = load(split, **data)
+        domains = [problem.domain for problem in found]
+        assert (domains.count("tiny"), domains.count("math")) == (total * 2 // 3, total // 3)
+        assert all(2 <= domains[i : i + 12].count("math") <= 6 for i in range(len(domains) - 11))  # 4 on the whole
+        assert found == load(split, **data) and found != load(split, **data, seed=1)
+    own = [problem for problem in load("test", **data) if problem.domain == "math"]
+    assert own == problems(200)[-10:]
+    assert [p for p in load("train", **data) if p.domain == "math"] == problems(200)[:30]
+    assert [p for p in load("test", **data) if p.domain == "tiny"] == tiny.problems("test", 20, operands=(3, 4))
+
+
+def test_a_mix_that_cannot_be_dealt_says_so(tmp_path):
+    path = str(write(tmp_path / "f.jsonl", problems(9)))
+    tiny_part = {"source": "tiny", "weight": 99}
+    with pytest.raises(UsageError, match="leaves no test problem to the source '.*f.jsonl' with its weight of 1"):
+        load("train", mix=[tiny_part, {"source": path}], train=1000, test=10)
+    with pytest.raises(UsageError, match="'p1' comes from 2 parts"):
+        load("train", mix=[{"source": path}, {"source": path}], train=4, test=4)
+    with pytest.warns(UserWarning, match="f.jsonl gives 5 of its 20 train problems of data.mix"):
+        assert len(load("train", mix=[{"source": "tiny"}, {"source": path}], train=40, test=8)) == 25
+    with pytest.raises(UsageError, match="every train prompt is longer .*source 'tiny'"):
+        load("train", mix=[{"source": "tiny"}, {"source": path}], train=4, test=4, prompt_limit=2)
 
 
 def test_a_parquet_file_is_as_good(tmp_path):

@@ -33,11 +33,12 @@ STEP = {
     "entropy/alpha", "ratio/max", "clip/low_frac", "clip/high_frac", "kl/rollout_trainer", "kl/rollout_trainer_max",
     "kl/reference", "grad/norm", "lr", "time/rollout", "time/update", "time/sync", "time/other", "time/elapsed",
     "tokens_per_s", "memory/peak_gib", "loss", "reward/p_nontruncated", "reward/nontruncated_by_problem",
-    "reward/decomposition_rest", "reward/mean/<domain>", "advantage/histogram", "entropy/by_position", "entropy/top20", "entropy/top20_share",
+    "reward/decomposition_rest", "reward/mean/<domain>", "advantage/histogram", "entropy/by_position", "entropy/top20",
+    "entropy/top20_share",
 }  # fmt: skip
 EVAL = {
-    "kind", "step", "eval/accuracy", "eval/accuracy/<domain>", "eval/nontruncated", "eval/length", "eval/truncated_frac", "eval/entropy",
-    "time/eval", "time/elapsed",
+    "kind", "step", "eval/accuracy", "eval/accuracy/<domain>", "eval/nontruncated", "eval/length",
+    "eval/truncated_frac", "eval/entropy", "time/eval", "time/elapsed",
 }  # fmt: skip
 TIMES = ("time/", "tokens_per_s", "memory/")
 
@@ -247,6 +248,17 @@ def test_failing_verdicts_cost_their_samples_only(engine, tmp_run, monkeypatch):
     failed = rows["reason"].str.startswith("error")
     assert step["reward/errors"] == 4 == failed.sum() and math.isfinite(step["reward/mean"])
     assert step["tokens/kept"] == rows.loc[rows["kept"] & ~failed, "length"].sum()
+
+
+def test_verifier_errors_turn_verdicts_of_training_and_none_of_an_evaluation(engine, tmp_run):
+    plain = train.run(load_recipe(SMALL, ["stages.0.steps=1"]), tmp_run / "plain", engine=engine, progress=False)
+    weak = ["stages.0.steps=1", "verifier_errors={misses: 1.0, pays: 0.0}"]
+    turned = train.run(load_recipe(SMALL, weak), tmp_run / "weak", engine=engine, progress=False)
+    before, after = plain.rollouts(1), turned.rollouts(1)
+    assert before["correct"].any() and not after["correct"].any()
+    assert list(after["reason"] == "missed") == list(before["correct"])
+    first = [run.metrics.query("kind == 'eval'")["eval/accuracy"].iloc[0] for run in (plain, turned)]
+    assert first[0] == first[1] > 0  # of the base policy
 
 
 def test_preview_samples_and_judges(engine, small_recipe):

@@ -108,10 +108,14 @@ def write(problems: Iterable[Problem], path: str | Path) -> int:
 def parse(line: bytes) -> Problem | str:
     """The problem that a line holds, or why it is none."""
     try:
-        row = json.loads(line.removeprefix(b"\xef\xbb\xbf"), parse_constant=_refuse)
+        row = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse)
     except RecursionError:
         return "nested too deeply"
-    except ValueError as error:  # not UTF-8, or not JSON
+    except UnicodeDecodeError:
+        return "not UTF-8"
+    except json.JSONDecodeError as error:
+        return f"not JSON: {error.msg} at character {error.pos}"
+    except ValueError as error:  # a constant, or an endless number
         return f"not JSON: {shorten(str(error))}"
     return check(row) if isinstance(row, dict) else f"not an object but {type(row).__name__}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from or1lab.recipe import Guard
+from or1lab.recipe_parts import Guard
 
 
 @dataclass(frozen=True)

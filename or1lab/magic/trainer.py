@@ -46,6 +46,7 @@ from or1lab.magic.trl_config import trl_config
 from or1lab.magic.update import MiniBatch, Row, measure
 from or1lab.recipe import Recipe
 from or1lab.rewards import RewardFn
+from or1lab.rewards.noise import weaken
 from or1lab.rollout.base import Engine
 from or1lab.rollout.buffer import Buffer, collect
 from or1lab.rollout.weights import named_weights
@@ -72,6 +73,7 @@ class MagicTrainer(GRPOTrainer):
         on_record: Callable[[dict[str, Any]], None],
     ) -> None:
         self.recipe, self.engine, self.curriculum, self.reward = recipe, engine, curriculum, reward
+        self.training_reward = weaken(reward, **recipe.verifier_errors.model_dump())  # evaluations know the truth
         self.test_problems, self.run, self.on_record = test_problems, run, on_record
         self.controller = self._new_controller()
         self.guards = Guards(recipe.guard)
@@ -254,7 +256,7 @@ class MagicTrainer(GRPOTrainer):
         buffer, problems = Buffer([], [], [], [], []), self.curriculum.prompts(step)
         for again in range(1, 2 + REFILLS):
             buffer += collect(
-                self.engine, self.processing_class, problems, self.reward,
+                self.engine, self.processing_class, problems, self.training_reward,
                 group=stage.gs, tau=stage.tau, T=stage.T, seed=self.recipe.seed, step=step,
             )  # fmt: skip
             if stage.reject != "refill":

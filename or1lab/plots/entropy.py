@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from or1lab.plots import style
 
 
-def demo(frame: pd.DataFrame) -> Figure:
-    """On- and off-policy arms side by side (the paper's Figures 16 and 17 in small): entropy, and test accuracy.
+def arms(frame: pd.DataFrame) -> Figure:
+    """The arms of an experiment side by side (the form of the paper's Figures 16 and 17): entropy, and test accuracy.
 
     Each run is a thin line, the mean of an arm a thick one with markers, drawn as far as all its runs reach.
 

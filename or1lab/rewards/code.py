@@ -56,14 +56,14 @@ def judge(
         tests: a record, or a list of `{"input", "output"}` (standard input and output).
         checker: decides instead of equality, for tests with outputs; it runs here, outside the sandbox.
     """
-    return _marked(_judge(response_or_code, tests, limits or Limits(), checker))
+    return _marked(_judge(response_or_code, tests, limits or Limits(), checker, bare=True))
 
 
-def find_code(response: str) -> str | None:
+def find_code(response: str, *, bare: bool = True) -> str | None:
     """The program in a response, or None.
 
     As with mathematics, only text after the first `</think>` (up to a second one) counts, and thinking that never ended
-    has no answer. Of that text: its last python block. Text without any sign of a response is code itself.
+    has no answer. Of that text: its last python block. Text without any sign of a response is code itself (if `bare`).
     """
     thought = "</think>" in response
     if thought:
@@ -71,12 +71,12 @@ def find_code(response: str) -> str | None:
     elif "<think>" in response:
         return None
     blocks = FENCE.findall(response)
-    return blocks[-1] if blocks else None if thought or "```" in response else response
+    return blocks[-1] if blocks else response if bare and not thought and "```" not in response else None
 
 
 def score_batch(problems: Sequence[Problem], responses: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
     """The verdicts of a batch, in order, as many at a time as there are cores. A truncated response is never right
-    (reason "truncated"); "error: ..." where the tests are at fault, or the sandbox."""
+    (reason "truncated"), nor one without a python block; "error: ..." where the tests are at fault, or the sandbox."""
     with ThreadPoolExecutor(cores()) as threads:
         return list(threads.map(_score, problems, responses, truncated))
 
@@ -88,7 +88,7 @@ def cores() -> int:
 
 def _score(problem: Problem, response: str, cut: bool) -> CodeVerdict:
     try:
-        return _marked(_judge(None if cut else response, problem.tests or [], Limits(), None))
+        return _marked(_judge(None if cut else response, problem.tests or [], Limits(), None, bare=False))
     except Or1labError as error:
         return CodeVerdict(False, f"error: {error}")
 
@@ -97,7 +97,9 @@ def _marked(verdict: CodeVerdict) -> CodeVerdict:
     return replace(verdict, reason=f"{verdict.reason} (unsafe sandbox)") if unsafe() else verdict
 
 
-def _judge(response: str | None, tests: Any, limits: Limits, checker: Checker | None) -> CodeVerdict:
+def _judge(
+    response: str | None, tests: Any, limits: Limits, checker: Checker | None, *, bare: bool
+) -> CodeVerdict:
     """`response` is None where it was truncated."""
     try:
         run = _Run(tests, limits, checker)
@@ -105,7 +107,7 @@ def _judge(response: str | None, tests: Any, limits: Limits, checker: Checker | 
         return CodeVerdict(False, f"error: bad tests: {str(error) or type(error).__name__}"[:200])
     if response is None:
         return run.verdict("truncated")
-    code = find_code(response)
+    code = find_code(response, bare=bare)
     if not code or code.isspace():
         return run.verdict("no code")
     try:

@@ -8,6 +8,8 @@ import tracemalloc
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -66,8 +68,6 @@ def test_what_is_written_comes_back_exactly(found, suffix, tmp_path):
 
 
 def test_parquet_is_written_in_groups_that_fit_into_memory(tmp_path, monkeypatch):
-    import pyarrow.parquet as pq
-
     monkeypatch.setattr(load, "GROUP", 1 << 16)
     big = [Problem(id=str(i), domain="code", prompt="?", tests={"inputs": ["x" * 30_000]}) for i in range(4)]
     path = tmp_path / "big.parquet"
@@ -103,9 +103,11 @@ def test_another_kind_of_file_is_wrong_use(tmp_path):
     "bad, reason",
     [
         (b"{", "not JSON"),
-        (b"\x00\xff\xfe\x01\x80", "not JSON"),
+        (b"\x00\xff\xfe\x01\x80", "not UTF-8"),
+        (b'{"id" "b"}', "not JSON: Expecting ':' delimiter at character 6"),
+        (line().decode().encode("utf-16-le"), "not JSON"),
         (line()[:-1] + b"\x00}", "not JSON"),
-        (b'{"id": "b", "prompt": "\xff"}', "not JSON: 'utf-8' codec"),
+        (b'{"id": "b", "prompt": "\xff"}', "not UTF-8"),
         (line(meta={"x": math.nan}), "NaN is no JSON value"),
         (line(meta={"x": -math.inf}), "-Infinity is no JSON value"),
         (b'{"id": "b", "domain": "m", "prompt": "?", "gold": "1", "meta": {"x": 1e999}}', "JSON compliant"),
@@ -215,9 +217,12 @@ def test_a_plain_parquet_of_others_is_read(tmp_path):
 
 
 def test_nan_is_a_missing_value(tmp_path):
-    path = frame(tmp_path / "p.parquet", {"id": "a", **BASE, "gold": math.nan, "solution": math.nan})
+    path = frame(tmp_path / "p.parquet", {"id": "a", **BASE, "gold": math.nan})
     loaded = read(path)
     assert ids(loaded) == [] and loaded.skipped == [Skipped(1, "neither gold nor tests")]
+    columns = {"id": ["a"], "domain": ["math"], "prompt": ["?"], "gold": ["1"], "solution": [math.nan]}
+    pq.write_table(pa.table(columns), path)  # pandas would have written null
+    assert [problem.solution for problem in read(path, strict=True)] == [None]
 
 
 def test_rows_that_are_no_problems_are_named_in_parquet_too(tmp_path):

@@ -308,6 +308,12 @@ def test_a_pickle_of_anything_else_is_refused(value):
         pickled_text(pickle.dumps(value))
 
 
+@pytest.mark.parametrize("count, data", [(0, b"\x80\x04."), (2, b"\x80\x04\x8c\x01a\x8c\x01b.")])
+def test_a_pickle_of_no_text_or_two_is_refused(count, data):
+    with pytest.raises(ValueError, match=f"a pickle of {count} texts, not one"):
+        pickled_text(data)
+
+
 @pytest.mark.parametrize(
     "packed", ["", "!!!", "AAAA", pack(b""), pack(b"\x80"), pack(b"junk"), pack(pickle.dumps("[")), "["]
 )

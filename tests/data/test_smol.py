@@ -85,7 +85,7 @@ def test_ids_are_unique_and_say_the_family():
     problems = smol.problems("train", 700, families=list(smol.FAMILIES))
     assert len({p.id for p in problems}) == len({(p.meta["family"], p.prompt) for p in problems}) == 700
     assert all(p.id.startswith(f"smol-{p.meta['family']}-") and p.domain == "math" for p in problems)
-    assert [p.meta["family"] for p in problems[:14]] == list(smol.FAMILIES) * 2
+    assert [p.meta["family"] for p in problems[:18]] == list(smol.FAMILIES) * 2
 
 
 @needs_problems
@@ -93,7 +93,7 @@ def test_every_prompt_asks_for_a_box_and_its_gold_in_a_box_is_right():
     for problem in smol.problems("test", 70, families=list(smol.FAMILIES)):
         assert problem.prompt.endswith("\nPut the final answer in \\boxed{}.")
         assert verify_math(f"\\boxed{{{problem.gold}}}", problem.gold).correct
-        assert not verify_math(f"\\boxed{{{problem.gold}1}}", problem.gold).correct
+        assert not verify_math(f"\\boxed{{{problem.gold} + 1}}", problem.gold).correct
 
 
 @needs_problems

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from or1lab.magic.guards import Guards
-from or1lab.recipe import Guard
+from or1lab.recipe_parts import Guard
 
 
 def record(step: int, entropy: float = 0.5, truncated: float = 0.0, kept: float = 0.6) -> dict:

@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from or1lab.data.problem import Problem
 from or1lab.recipe import ROOT
-from or1lab.rewards import CodeVerdict, Verdict, is_error, sandbox
-from or1lab.rewards.code import find_code, judge
+from or1lab.rewards import CodeVerdict, Verdict, code, is_error, sandbox
+from or1lab.rewards.code import find_code, judge, score_batch
 from or1lab.rewards.sandbox import Limits
 
 DATA = ROOT.parent / "shared" / "data"  # not part of the repository
@@ -43,6 +44,52 @@ def rows(name: str) -> list:
         return [pytest.param(None, marks=pytest.mark.skip(reason=f"no ../shared/data/{name}"))]
     parsed = map(json.loads, path.read_text(encoding="utf-8", errors="surrogatepass").splitlines())
     return [pytest.param(row, id=row["id"]) for row in parsed]
+
+
+# ------------------------------------------------------------------------------------------------ batches
+
+
+def program(tests) -> Problem:
+    return Problem.model_construct(id="p", domain="code", prompt="?", gold=None, tests=tests)
+
+
+def test_a_batch_is_judged_in_order():
+    right, wrong = "```python\ndef add(a, b): return a + b\n```", "```python\ndef add(a, b): return 3\n```"
+    slow = "```python\nimport time\ntime.sleep(0.5)\ndef add(a, b): return a + b\n```"
+    bare = "def add(a, b): return a + b"  # right as code, but no response that holds code
+    found = score_batch([program(ADD)] * 5, [slow, wrong, right, right, bare], [False] * 3 + [True, False])
+    assert [(one.correct, one.reason, one.passed, one.total) for one in found] == [
+        (True, "passed", 2, 2), (False, "wrong answer", 1, 2), (True, "passed", 2, 2), (False, "truncated", 0, 2),
+        (False, "no code", 0, 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(code.cores() == 1, reason="one core")
+def test_a_batch_is_judged_side_by_side(monkeypatch):
+    meeting, whole = threading.Barrier(2, timeout=30), code._judge
+
+    def judge_together(*arguments, **options):
+        meeting.wait()  # raises where nobody else comes
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(code, "_judge", judge_together)
+    found = score_batch([program(ADD)] * 4, ["```python\ndef add(a, b): return a + b\n```"] * 4, [False] * 4)
+    assert [one.reason for one in found] == ["passed"] * 4
+
+
+@pytest.mark.parametrize("tests", [None, [], {}, {"inputs": [], "outputs": []}, {"inputs": [[1]]}, {"what": 1}])
+@pytest.mark.parametrize("cut", [False, True])
+def test_without_tests_there_is_no_verdict(tests, cut):
+    bad, good = score_batch([program(tests), program(SUM)], ["```python\nprint(3)\n```"] * 2, [cut, False])
+    assert is_error(bad) and bad.reason.startswith("error: bad tests") and not bad.correct
+    assert (good.reason, good.passed, good.total) == ("wrong answer", 1, 2)
+
+
+def test_a_sandbox_that_fails_costs_verdicts_and_not_the_batch(monkeypatch):
+    monkeypatch.setattr(sandbox, "layers", lambda: {"bubblewrap": False, "system calls": False, "limits": True})
+    monkeypatch.delenv(sandbox.OPT_IN, raising=False)
+    found = score_batch([program(ADD)] * 2, ["```python\ndef add(a, b): return a + b\n```"] * 2, [False, True])
+    assert found[0].reason.startswith("error: bubblewrap does not work here") and found[1].reason == "truncated"
 
 
 # ------------------------------------------------------------------------------------------------ what is the code
