@@ -113,7 +113,7 @@ Fault = tuple[str, Callable[[Problem], bool], Callable[[Problem], dict]]  # stag
 
 ADDED = ("equal text", "near-duplicate", "leaked item")
 FAULTS: dict[str, Fault] = {  # those that copy come last: what they copy has to stay
-    "wrong gold": ("answers", lambda p: p.source == "tiny", lambda p: {"gold": str((int(p.gold) + 1) % tiny.MODULUS)}),
+    "wrong gold": ("answers", lambda p: p.source == "tiny", lambda p: {"gold": str((int(str(p.gold)) + 1) % tiny.MODULUS)}),
     "missing figure": ("figures", lambda p: not is_code(p), lambda p: {"prompt": f"{p.prompt} See the figure below."}),
     "web address": ("figures", lambda p: not is_code(p), lambda p: {"prompt": f"{p.prompt} (https://example.org/7)"}),
     "broken tests": ("tests", is_code, _broken_tests),
