@@ -22,7 +22,8 @@ def test_no_file_of_the_library_is_long(path):
 
 def test_the_library_stays_compact():
     """Lines of code: neither blank nor comment nor docstring."""
-    assert sum(map(lines_of_code, (ROOT / "or1lab").rglob("*.py"))) <= 6500
+    for room, most in {"magic": 1200, "rollout": 400, "rewards": 1800, "data": 2000, "plots": 1000, "": 9000}.items():
+        assert sum(map(lines_of_code, (ROOT / "or1lab" / room).rglob("*.py"))) <= most, room
 
 
 def lines_of_code(path) -> int:

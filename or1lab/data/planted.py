@@ -84,10 +84,6 @@ def caught(funnel: dict, removed: Sequence[dict], each: int) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------------ faults
 
 
-def _next_gold(problem: Problem) -> dict:
-    return {"gold": str((int(str(problem.gold)) + 1) % tiny.MODULUS)}
-
-
 def _shouted(problem: Problem) -> dict:
     return {"prompt": "  " + problem.prompt.replace(" ", "\n ").upper()}
 
@@ -109,6 +105,10 @@ def _broken_tests(problem: Problem) -> dict:
     return {"tests": spoilt[len(problem.prompt) % len(spoilt)]}
 
 
+def _next(problem: Problem) -> str:
+    return str((int(str(problem.gold)) + 1) % tiny.MODULUS)
+
+
 def _wrong_program(problem: Problem) -> dict:
     return {"solution": f"{problem.solution}\n{problem.tests['fn_name']} = lambda *_: 'wrong'\n"}  # type: ignore[call-overload,index]
 
@@ -117,7 +117,7 @@ Fault = tuple[str, Callable[[Problem], bool], Callable[[Problem], dict]]  # stag
 
 ADDED = ("equal text", "near-duplicate", "leaked item")
 FAULTS: dict[str, Fault] = {  # those that copy come last: what they copy has to stay
-    "wrong gold": ("answers", lambda p: p.source == "tiny", _next_gold),
+    "wrong gold": ("answers", lambda p: p.source == "tiny", lambda p: {"gold": _next(p)}),
     "missing figure": ("figures", lambda p: not is_code(p), lambda p: {"prompt": f"{p.prompt} See the figure below."}),
     "web address": ("figures", lambda p: not is_code(p), lambda p: {"prompt": f"{p.prompt} (https://example.org/7)"}),
     "broken tests": ("tests", is_code, _broken_tests),

@@ -1,8 +1,9 @@
 r"""Mathematics reward: the paper's procedure on Math-Verify (paper §7.1).
 
 The text after the thinking counts. Its last boxed answer is compared with the gold as a string, then by the rules of
-`answers.py`, then by `verify(parse("\boxed{gold}"), parse(answer))`; without a box Math-Verify looks for an answer in
-the text, as in the released code. Math-Verify runs in worker processes under our own wall-clock limit (`workers.py`).
+`settled.py`, then by `verify(parse("\boxed{gold}"), parse(answer))` on both as `answers.py` writes them; without a box
+Math-Verify looks for an answer in the text, as in the released code. Math-Verify runs in worker processes under limits
+of our own (`workers.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from typing import NamedTuple
 
 from or1lab.data.problem import Problem
 from or1lab.rewards import Verdict
-from or1lab.rewards.answers import decide, integer, pair
+from or1lab.rewards.answers import pair
+from or1lab.rewards.settled import decide, integer
 from or1lab.rewards.workers import WorkerPool
 
-TIMEOUT = 5.0  # seconds a comparison (paper: released code, parse 5 s + verify 5 s)
+TIMEOUT = 5.0  # seconds of processor time a comparison (paper: released code, parse 5 s + verify 5 s)
+BUSY = 3  # times the limit is how long a worker may take by the clock, on a machine with other things to do
 WORKERS = 2
 TAIL = 100_000  # characters at the end of a response that are searched for boxes
 LONGEST = 4_000  # characters of an answer given to Math-Verify; no honest one comes near
@@ -46,7 +49,8 @@ def verify_math(response: str, gold: str | list[str], *, timeout: float = TIMEOU
     """Whether a finished response gives the gold answer (one of them, if several).
 
     Reasons: "match", "equivalent", "wrong", "no answer", "unparsable", "timeout". Nothing that a response holds
-    raises; a response costs at most `timeout` seconds (plus the start of a worker).
+    raises; a response costs at most `timeout` seconds of processor time (plus the start of a worker), so that another
+    job on the machine changes no verdict, and never more than three times that by the clock.
     """
     answer = find_answer(response)
     if answer is None:
@@ -100,6 +104,9 @@ def find_answer(response: str, *, unfinished: bool = False) -> Answer | None:
     spans = _boxes(text)
     if not spans:
         prose = _stated(text[-LONGEST_PROSE:])
+        formula = FORMULA.search(prose)
+        if formula and not LISTED.search(prose, 0, formula.start()):
+            return Answer(formula[1] or formula[2] or formula[3], boxed=True)
         return Answer(prose, boxed=False) if prose else None
     first = len(spans) - 1
     while first > 0 and JOINED.fullmatch(text, spans[first - 1][2], spans[first][0]):
@@ -108,6 +115,8 @@ def find_answer(response: str, *, unfinished: bool = False) -> Answer | None:
         return Answer("$" + " and ".join(text[start:end] for start, _, end in spans[first:]) + "$", boxed=True)
     _, inside, end = spans[-1]
     answer = _bare(text[inside : end - 1])
+    if len(inner := _boxes(answer)) == 1 and (inner[0][0], inner[0][2]) == (0, len(answer)):  # a box in a box
+        answer = _bare(answer[inner[0][1] : -1])
     if not answer:
         return None
     return Answer(f"{answer}\\%" if PERCENT.match(text, end) else answer, boxed=True)
@@ -124,16 +133,20 @@ def _stated(prose: str) -> str:
     Math-Verify takes any last equation for an answer ("Let x = 5. Then I am stuck."). So without the word "answer"
     only the last sentence counts, and a supposition or a denied answer does not.
     """
-    prose = re.split(r"<\|", prose)[0].strip()  # the next turn of a chat, begun by mistake
+    prose = re.split(r"<\|", prose)[0]  # the next turn of a chat, begun by mistake
+    prose = re.sub(r"\s*I hope it is correct\.?\s*$", "", prose).strip()
     if DENIED.search(prose):
         return ""
+    *_, last = SENTENCE.split(prose)
     if "answer" in prose.lower():
-        return prose
-    *_, last = SENTENCE.split(re.sub(r"\s*I hope it is correct\.?\s*$", "", prose))
+        return "" if re.match("(?:suppose|assume)", last.strip(), re.IGNORECASE) else prose
     return "" if SUPPOSED.match(last.strip()) else last.strip()
 
 
-BRACE = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
+# The formula at the very end of a statement is read like the content of a box, unless it is one of several.
+LISTED = re.compile(r"(?:\$|\\[)\]])\s*[,;]?\s*(?:and|or)?\s*$|\bor\b[^.]*$")
+FORMULA = re.compile(r"(?:\$\$?([^$]+)\$\$?|\\\(((?:(?!\\\().)+)\\\)|\\\[((?:(?!\\\[).)+)\\\])[\s.*]*$", re.DOTALL)
+BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 JOINED = re.compile(r"(?:[\s$,;]|\\[()\[\]]|\\q?quad|\\[,; ]|\\(?:text|mbox)\s*\{\s*(?:and|or)\s*\}|and|or)*")
 PERCENT = re.compile(r"\s*(?:(?:\$|\\\)|\\\])\s*)?(?:\\?%|pct\b|percent)")
 
@@ -243,7 +256,7 @@ def _ask(golds: tuple[str, ...], answer: Answer, timeout: float) -> Verdict:
 def ask_math_verify(pairs: list[list[str]], timeout: float, *, plain: bool = False) -> str:
     """The worker's word on pairs of a gold and an answer: "equivalent", "wrong", "unparsable" or "timeout"."""
     try:
-        return _pool().ask({"pairs": pairs, "limit": timeout, "plain": plain}, timeout)
+        return _pool().ask({"pairs": pairs, "limit": timeout, "plain": plain}, BUSY * timeout)
     except TimeoutError:
         return "timeout"
     except EOFError:  # the worker died of it: out of memory, or out of stack in C

@@ -1,14 +1,14 @@
 """Script of a verifier process: Math-Verify on untrusted LaTeX. Started by `workers.WorkerPool`, never imported.
 
-Each line on stdin is `{"pairs": [[gold, answer], ...], "limit": seconds, "plain": bool}`; the answer to it is one of
-the JSON strings "equivalent", "wrong" and "unparsable". Plain is Math-Verify alone, without what is mended here. The
-caller kills the process when it overruns, so Math-Verify's own alarm is off; ours is the second belt, for the case
-that the caller died first.
+Each line on stdin is `{"pairs": [[gold, answer, *steps], ...], "limit": seconds, "plain": bool}`, where the steps are
+numbers that the response says equal its answer; the reply is one of the JSON strings "equivalent", "wrong" and
+"unparsable". Plain is Math-Verify alone, without what is mended here. Math-Verify's own alarm is off: the limit is on
+the processor time of this process, so that a verdict does not depend on what else the machine does, and SIGPROF ends
+the process there.
 """
 
 import contextlib
 import json
-import math
 import os
 import resource
 import signal
@@ -26,7 +26,7 @@ def judge(pairs: list[list[str]], plain: bool = False) -> str:
 
     seed(0)  # sympy tests for zero at random points; verdicts and their time shall not depend on them
     parsed_any = False
-    for gold, answer in pairs:
+    for gold, answer, *steps in pairs:
         parsed = parse(answer, parsing_timeout=None)
         parsed_any = parsed_any or bool(parsed)
         right = parse(gold, parsing_timeout=None) if parsed else []
@@ -37,21 +37,33 @@ def judge(pairs: list[list[str]], plain: bool = False) -> str:
             unlike = False
             with contextlib.suppress(Exception):  # what sympy cannot settle stays as Math-Verify has it
                 unlike = not plain and exactly_unlike(right[0], parsed[0])
-            if not unlike:
+            if not unlike and not any(contradicts(step, right) for step in steps):
                 return "equivalent"
         elif not plain and complex_alike(right[0], parsed[0]):
             return "equivalent"
     return "wrong" if parsed_any else "unparsable"
 
 
+def contradicts(step: str, gold: Any) -> bool:
+    """Whether a number said to equal the answer is another one, as in `5 = 1024`. What is no number proves nothing."""
+    from math_verify import parse, verify
+    from sympy import Expr
+
+    said = parse(step, parsing_timeout=None)
+    return bool(said) and isinstance(said[0], Expr) and not verify(gold, said, timeout_seconds=None)
+
+
 def complex_alike(gold: Any, answer: Any) -> bool:
     """Whether they are the same with i as the imaginary unit, which Math-Verify leaves a symbol."""
-    from sympy import Expr, I, Symbol, simplify
+    from sympy import Expr, I, Symbol, expand_complex, simplify
 
     unit = Symbol("i", real=False)
-    if not all(isinstance(side, Expr) and unit in side.free_symbols for side in (gold, answer)):
+    if not isinstance(gold, Expr) or not isinstance(answer, Expr):
         return False
-    return bool(simplify((gold - answer).subs(unit, I)) == 0)
+    if unit not in gold.free_symbols | answer.free_symbols:
+        return False
+    difference = (gold - answer).subs(unit, I).doit()
+    return bool(simplify(expand_complex(difference) if difference.is_number else difference) == 0)
 
 
 def exactly_unlike(gold: Any, answer: Any) -> bool:
@@ -63,6 +75,8 @@ def exactly_unlike(gold: Any, answer: Any) -> bool:
     from sympy import Eq, Expr, Float, UnevaluatedExpr, simplify, solve
 
     if isinstance(gold, Eq) and isinstance(answer, Eq) and gold != answer:
+        if not gold.free_symbols and not answer.free_symbols:  # nothing to solve for: the value of a determinant
+            return bool(simplify(gold.rhs - answer.rhs) != 0)
         # Two equations without real solutions have equal (no) solutions, and are not therefore the same.
         ratio = simplify((gold.lhs - gold.rhs) / (answer.lhs - answer.rhs))
         return bool(ratio.free_symbols) and solve(gold, gold.free_symbols) == []
@@ -94,12 +108,12 @@ def main() -> None:
     print('"ready"', file=replies)
     for line in sys.stdin:
         question = json.loads(line)
-        signal.alarm(math.ceil(question["limit"]) + 1)
+        signal.setitimer(signal.ITIMER_PROF, question["limit"])
         try:
             reply = judge(question["pairs"], question["plain"])
         except Exception:  # any failure on hostile input, RecursionError and MemoryError included, is a finding
             reply = "unparsable"
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         print(json.dumps(reply), file=replies)
 
 

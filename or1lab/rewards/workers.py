@@ -2,7 +2,8 @@
 
 For judges that may hang, swallow memory or crash on hostile input. A worker is a script run by this Python that
 prints one line once it is ready and then answers each line of JSON with one line of JSON. It is started when first
-needed, killed when it overruns, and replaced at the next question. Plain subprocesses instead of `multiprocessing`:
+needed, killed when it overruns, and replaced at the next question. A worker may limit its own processor time
+(`ITIMER_PROF`): the end by that signal counts as overrun, too. Plain subprocesses instead of `multiprocessing`:
 its children import the caller's `__main__` again, which in a notebook or an unguarded script may be anything.
 """
 
@@ -70,7 +71,7 @@ class _Worker:
             _wait(descriptor, select.POLLIN, deadline)
             part = os.read(descriptor, 1 << 16)
             if not part:
-                raise EOFError
+                raise TimeoutError if self._process.wait() == -signal.SIGPROF else EOFError
             line += part
         return line
 
@@ -106,7 +107,8 @@ class WorkerPool:
         """The worker's answer to a JSON-able question.
 
         Raises:
-            TimeoutError: no answer within `limit` seconds (starting a worker not counted).
+            TimeoutError: no answer within `limit` seconds (starting a worker not counted), or the worker ran out of
+                the processor time that it gave itself.
             EOFError: the worker died of the question.
             Or1labError: workers do not start at all.
         """
