@@ -25,7 +25,7 @@ from datasketch import MinHash
 
 from or1lab.data.problem import Problem
 from or1lab.data.text import formal, tokens
-from or1lab.rewards.answers import decide
+from or1lab.rewards.settled import decide
 
 ALIKE, ALIKE_ALONE = 0.6, 0.9
 PERMUTATIONS = 128
