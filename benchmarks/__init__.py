@@ -3,6 +3,7 @@
     python -m benchmarks.update    the update phase
     python -m benchmarks.step      a whole training step
     python -m benchmarks.memory    peak memory of the output layer at a real vocabulary
+    python -m benchmarks.judge     the code judge, as a ratio to the same programs without isolation
 """
 
 import contextlib

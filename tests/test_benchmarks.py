@@ -99,3 +99,17 @@ def test_the_commands_print_what_outside_checks_read(name):
     result = json.loads(done.stdout)["tiny"]
     assert {"ratio", "low", "high", "threads", "stock", "ours"} <= set(result)
     assert result["stock"] > 0 and result["ratio"] == pytest.approx(result["stock"] / result["ours"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_judge_is_measured_in_all_formats():
+    command = [sys.executable, "-m", "benchmarks.judge", "--json", "--rounds", "1", "--programs", "6"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout)
+    rates = result["per_second"]
+    assert set(result["20_tests_to_1"]) == {"function", "assert"} < set(rates)
+    for way, times in result["judge_to_bare"].items():
+        assert times == pytest.approx(rates[way] / rates["judge"])
+    assert result["layers"]["bubblewrap"] and len(result["load_before_and_after"]) == 2

@@ -46,5 +46,3 @@ def test_three_steps_on_a_mix_show_rewards_and_reasons_by_domain(tmp_path):
     assert {"math", "code"} == {domain for k in (1, 2, 3) for domain in run.rollouts(k)["domain"]}
     final = evals[evals["final"]].iloc[0]
     assert math.isfinite(final["eval/accuracy/math"]) and math.isfinite(final["eval/accuracy/code"])
-    print(steps[[name for name in steps if name.startswith("reward/mean")]])
-    print(run.rollouts(3).groupby("domain")["reason"].value_counts())

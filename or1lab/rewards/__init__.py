@@ -23,7 +23,8 @@ from or1lab.errors import Or1labError, UsageError, did_you_mean
 class Verdict:
     """Whether a response counts as right, and the reason in a word or two ("match", "truncated", "no answer" ...).
 
-    A reason that begins with "error" means that judging itself failed: the sample has no reward."""
+    A reason that begins with "error" means that judging itself failed: the sample has no reward. An own reward may give
+    a share from 0 to 1 in place of True and False."""
 
     correct: bool
     reason: str

@@ -1,7 +1,8 @@
-"""Test code with asserts, made ready to be run away from the submission (`inside/child.py`, role "tests").
+"""Test code with asserts, made ready to be run away from the submission (`inside/child.py`).
 
-Each statement that asserts something becomes a test of its own, which reports whether it held: so a fraction is known,
-and a later assert still runs when an earlier one fails.
+Most asserts say what a call with literal arguments returns, another literal: the call is all there is to run (role
+"function"). Any other test code runs in a sandbox of its own (role "tests"); each statement that asserts something then
+reports whether it held: so a fraction is known, and a later assert still runs when an earlier one fails.
 """
 
 from __future__ import annotations
@@ -11,6 +12,21 @@ import builtins
 import functools
 import marshal
 from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from or1lab.rewards.inside.names import HOME, SITE_MODULES
+from or1lab.rewards.inside.wire import exact
+
+BUILTINS = frozenset(dir(builtins))
+
+
+class Call(NamedTuple):
+    """`assert callee(*args, **kwargs) == wanted`"""
+
+    callee: str  # an expression; empty for the record's entry
+    args: list
+    kwargs: dict[str, Any]
+    wanted: str  # as `wire.exact` writes it
 
 
 @dataclass(frozen=True)
@@ -21,6 +37,7 @@ class Prepared:
     total: int
     names: tuple[str, ...]  # what it uses and does not define: the submission may
     report: str  # a name that the test code itself does not use
+    calls: tuple[Call, ...] | None  # all that it does, where that is all
 
 
 class NoTests(ValueError):
@@ -38,11 +55,15 @@ def prepare(source: str, check: bool) -> Prepared:
             if not functions:
                 raise NoTests("no function `check`")
             body, owner = functions[-1].body, functions[-1]
-        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        nodes = list(ast.walk(tree))
+        used = {node.id for node in nodes if isinstance(node, ast.Name)}
+        bound: set[str] = set().union(*map(_binds, nodes))
+        calls = [node for node in nodes if isinstance(node, ast.Call)]
         report = "report"
         while report in used:
             report += "_"
+        candidate = owner.args.args[0].arg if owner and owner.args.args else ""
+        plain = [_call(statement, candidate) for statement in body if not isinstance(statement, ast.Pass)]
         wrapped = [_reported(statement, report) if _asserts(statement) else statement for statement in body]
         total = sum(map(_asserts, body))
         if not total:
@@ -51,10 +72,53 @@ def prepare(source: str, check: bool) -> Prepared:
         code = marshal.dumps(compile(ast.fix_missing_locations(tree), "tests", "exec", dont_inherit=True))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise error if isinstance(error, NoTests) else NoTests(f"tests do not parse ({type(error).__name__})") from None
-    # A builtin is the submission's only where nothing else can be under test: else its `abs` would decide asserts.
+    # What Python has is the submission's only where nothing else can be under test: else its `abs` would decide.
     called = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
-    names = used - set(dir(builtins)) or (called if len(called) == 1 else set())
-    return Prepared(code, total, tuple(sorted(names)), report)
+    names = used - bound - BUILTINS - SITE_MODULES
+    names = names - HOME.keys() or names
+    if not names and len(called) == 1:
+        names = called
+    if not names and not check:
+        raise NoTests("they use nothing of the program")
+    roots = {_root(ast.parse(call.callee, mode="eval").body) for call in plain if call and call.callee}
+    simple = None not in plain and roots <= names
+    return Prepared(code, total, tuple(sorted(names)), report, tuple(plain) if simple else None)  # type: ignore[arg-type]
+
+
+def _call(statement: ast.stmt, candidate: str) -> Call | None:
+    """A statement as a call and what it returns, if that is what it asserts."""
+    if isinstance(statement, ast.If) and len(statement.body) == 1:  # from `cases`
+        statement = statement.body[0]
+    match statement:
+        case ast.Assert(ast.Compare(ast.Call(function, args, keywords), [ast.Eq()], [wanted])):
+            if not _root(function) or None in (keyword.arg for keyword in keywords):  # that would be `**`
+                return None
+            try:
+                named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
+                callee = "" if (text := ast.unparse(function)) == candidate else text
+                return Call(callee, [*map(ast.literal_eval, args)], named, exact(ast.literal_eval(wanted)))
+            except (ValueError, TypeError):  # no literals
+                pass
+    return None
+
+
+def _root(function: ast.expr) -> str:
+    """`name` of `name` and `name().method`; empty for anything else."""
+    match function:
+        case ast.Name(name) | ast.Attribute(ast.Call(ast.Name(name), [], [])):
+            return name
+    return ""
+
+
+def _binds(node: ast.AST) -> set[str]:
+    """The names that a node gives a meaning to."""
+    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+        return {node.id}
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return {node.name}
+    if isinstance(node, ast.alias):
+        return {(node.asname or node.name).partition(".")[0]}
+    return {node.arg} if isinstance(node, ast.arg) else set()
 
 
 def cases(texts: list[str]) -> str:

@@ -10,18 +10,23 @@ record of one of these kinds, told apart by their keys:
 
 What decides is never within reach of the submission. Outputs and values come out as data and are compared here. Tests
 that have to run, asserts, run in a second sandbox which the submission's code never enters: their calls are carried
-over to the first one, and values come back (arguments that were changed in place, too). So a program that exits with
+over to the first one, and values come back (arguments that were changed in place, too). Objects of the submission's own
+classes stay there: the tests may call them and read their attributes, no more. (Where asserts only compare calls with
+literals, the judge does that by itself.) So a program that exits with
 0, patches the interpreter or writes to every descriptor has given a wrong answer, no more. A function is loaded once
 for all its tests.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import marshal
+import operator
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -31,7 +36,7 @@ from or1lab.errors import Or1labError
 from or1lab.rewards import CodeVerdict, Verdict
 from or1lab.rewards.asserts import NoTests, Prepared, cases, prepare
 from or1lab.rewards.compare import Checker, same_text, same_value
-from or1lab.rewards.inside import wire
+from or1lab.rewards.inside.wire import plain
 from or1lab.rewards.sandbox import Broken, Child, Limits, TooMuch, unsafe
 
 PREFIX = "error: import_prefix does not run here"
@@ -103,7 +108,7 @@ def _judge(
     """`response` is None where it was truncated."""
     try:
         run = _Run(tests, limits, checker)
-    except (NoTests, KeyError, TypeError, ValueError, SyntaxError, RecursionError) as error:
+    except Exception as error:  # a record may be anything
         return CodeVerdict(False, f"error: bad tests: {str(error) or type(error).__name__}"[:200])
     if response is None:
         return run.verdict("truncated")
@@ -135,23 +140,31 @@ class _Run:
         self.limits, self.checker, self.passed = limits, checker, 0
         self.entry: str | None = None
         self.prefix = ""
+        self.seconds = limits.seconds
         if not isinstance(tests, Mapping):
             tests = {"inputs": [test["input"] for test in tests], "outputs": [test["output"] for test in tests]}
         if "inputs" in tests:
-            self.pairs = list(zip(tests["inputs"], tests["outputs"], strict=True))
-            self.entry = tests.get("fn_name")
-            if self.entry:
+            self.pairs = list(zip(_list(tests, "inputs"), _list(tests, "outputs"), strict=True))
+            self.total = len(self.pairs)
+            if tests.get("fn_name"):
+                self.entry, self.kind = _string(tests, "fn_name"), self.functions
+                # APPS and TACO put what is returned into a list; lines of JSON (LiveCodeBench) mean what they say.
+                self.wrapped = all(
+                    isinstance(wanted, list) and len(wanted) == 1 and not isinstance(given, str)
+                    for given, wanted in self.pairs
+                )
                 self.pairs = [(_arguments(given), _value(given, wanted)) for given, wanted in self.pairs]
             else:
+                self.kind = self.programs
                 self.pairs = [(_text(given), _text(wanted)) for given, wanted in self.pairs]
-            self.total, self.kind = len(self.pairs), self.functions if self.entry else self.programs
         else:
-            self.kind = self.asserts
+            self.kind, self.seconds = self.asserts, min(limits.seconds, limits.assert_seconds)
             if "test_code" in tests:
-                self.entry, self.prefix = tests["entry_point"], tests.get("import_prefix") or ""
-                self.prepared: Prepared = prepare(tests["test_code"], check=True)
+                self.entry = _string(tests, "entry_point")
+                self.prefix = _string(tests, "import_prefix") if tests.get("import_prefix") else ""
+                self.prepared: Prepared = prepare(_string(tests, "test_code"), check=True)
             elif "assert_case" in tests:
-                self.prepared = prepare(cases(tests["assert_case"]), check=False)
+                self.prepared = prepare(cases(_list(tests, "assert_case")), check=False)
             else:
                 raise NoTests(f"unknown kind of record, with {', '.join(map(str, tests)) or 'nothing'}")
             self.total = self.prepared.total
@@ -168,9 +181,9 @@ class _Run:
     def outcome(self, reasons: Sequence[str]) -> str:
         return reasons[0] if reasons else "passed" if self.passed == self.total else "wrong answer"
 
-    def soon(self) -> float:
+    def soon(self, seconds: float | None = None) -> float:
         """When the test that begins now has to end."""
-        return min(time.monotonic() + self.limits.seconds, self.end)
+        return min(time.monotonic() + (seconds or self.seconds), self.end)
 
     # ------------------------------------------------------------------------------------- inputs and outputs
 
@@ -181,13 +194,13 @@ class _Run:
             if time.monotonic() >= self.end:
                 raise TimeoutError
             task = {"role": "stdio", "source": source}
-            with Child(task, self.limits, self.limits.seconds, given.encode(errors="surrogatepass")) as child:
+            with Child(task, self.limits, self.seconds, given.encode(errors="surrogatepass")) as child:
                 if self.started(child) != "ready":
                     return "syntax error"
                 output, status = child.output(self.soon())
             if status:
                 reasons.append("runtime error")
-            elif self.right(given, output.decode(errors="surrogateescape"), wanted, same_text):
+            elif self.right(given, wanted, same_text, output.decode(errors="surrogateescape")):
                 self.passed += 1
             else:
                 reasons.append("wrong answer")
@@ -200,105 +213,114 @@ class _Run:
             return "syntax"
 
     def functions(self, source: bytes) -> str:
+        same = _same_or_wrapped if self.wrapped else same_value
+        return self.calls(
+            source,
+            [
+                (("plain", "", given, {}), functools.partial(self.right, given, wanted, same))
+                for given, wanted in self.pairs
+            ],
+        )
+
+    def calls(self, source: bytes, tests: Sequence[tuple[tuple, Callable[[Any], bool]]]) -> str:
         """All calls in one process; the next arguments are sent when the last value is there."""
         reasons = []
-        with self.load(source) as child:
+        with self.load("function", source) as child:
             if reason := self.loaded(child)[0]:
                 return reason
-            for given, wanted in self.pairs:
-                reply = self.call(child, "", wire.encode([given, {}]))
+            for question, right in tests:
+                reply = self.ask(child, question, self.soon())
                 if reply[0] == "raised":
                     reasons.append("runtime error")
-                elif self.right(given, _decoded(reply[1]), wanted, same_value):
+                elif right(reply[1]):
                     self.passed += 1
                 else:
                     reasons.append("wrong answer")
         return self.outcome(reasons)
 
-    def right(self, given: Any, found: Any, wanted: Any, same: Any) -> bool:
+    def right(self, given: Any, wanted: Any, same: Callable[[Any, Any], bool], found: Any) -> bool:
+        if self.checker is None:
+            return same(found, wanted)
         try:
-            return bool(self.checker(given, found, wanted) if self.checker else same(found, wanted))
+            return bool(self.checker(given, found, wanted))
         except Exception as error:
-            if self.checker:
-                raise NoTests(f"the checker raised {type(error).__name__}") from error
-            return False  # a cycle in what came back
+            raise NoTests(f"the checker raised {type(error).__name__}") from error
 
     # --------------------------------------------------------------------------------------- calls and asserts
 
-    def load(self, source: bytes, names: Sequence[str] = (), mutation: bool = False) -> Child:
-        task = {
-            "role": "calls", "source": source, "prefix": self.prefix, "entry": self.entry,
-            "names": list(names), "mutation": mutation,
-        }  # fmt: skip
+    def load(self, role: str, source: bytes) -> Child:
+        names = self.prepared.names if self.kind == self.asserts else ()
+        task = {"role": role, "source": source, "prefix": self.prefix, "entry": self.entry, "names": names}
         return Child(task, self.limits, self.limits.whole(self.total))
 
-    def loaded(self, child: Child) -> tuple[str, list]:
-        """("", the names found in the submission) or (why it failed, [])."""
+    def loaded(self, child: Child) -> tuple[str, Any]:
+        """("", what the submission says that it defines) or (why it failed, None)."""
         if (first := self.started(child)) != "ready":
-            return (PREFIX if first == "prefix" else "syntax error"), []
-        message = child.receive(self.soon())
-        if message[0] == "loaded" and len(message) == 2 and isinstance(message[1], list):
-            return "", message[1]
-        return {"raised": "runtime error", "missing": "missing function"}.get(message[0], "exited early"), []
+            return (PREFIX if first == "prefix" else "syntax error"), None
+        message = child.receive(self.soon(self.limits.seconds))  # imports are no part of a test
+        if message[0] == "loaded":
+            return "", message[-1]
+        return {"raised": "runtime error", "missing": "missing function"}.get(message[0], "exited early"), None
 
-    def call(self, child: Child, name: str, arguments: list) -> list:
-        deadline = self.soon()
-        child.send((name, arguments), deadline)
+    def ask(self, child: Child, question: Any, deadline: float) -> list:
+        child.send(question, deadline)
         reply = child.receive(deadline)
-        if (reply[0], len(reply)) not in (("value", 3), ("raised", 2)):
+        if (reply[0], len(reply)) not in (("value", 2), ("value", 3), ("raised", 2)):
             raise Broken
         return reply
 
     def asserts(self, source: bytes) -> str:
-        """The tests in one sandbox, the submission in another; calls and values go through here."""
+        """The tests in one sandbox, the submission in another; questions and answers go through here."""
         prepared = self.prepared
-        with self.load(source, prepared.names, mutation=True) as child:
+        if prepared.calls is not None:
+            return self.calls(
+                source, [(("exact", *call[:3]), functools.partial(operator.eq, call.wanted)) for call in prepared.calls]
+            )
+        with self.load("objects", source) as child:
             reason, names = self.loaded(child)
             if reason:
                 return reason
-            names = [part for name, value in _pairs(names, prepared.names) for part in (name, value)]
             task = {
                 "role": "tests", "prefix": self.prefix, "code": prepared.code, "report": prepared.report,
-                "entry": self.entry, "names": names,
+                "entry": self.entry, "wanted": prepared.names, "names": names,
             }  # fmt: skip
             with Child(task, self.limits, self.limits.whole(self.total)) as tester:
                 return self.relay(child, tester)
 
     def relay(self, child: Child, tester: Child) -> str:
         reasons = []
+        until = self.soon()
         while True:
             try:
-                message = tester.receive(self.end)
+                kind, *rest = tester.receive(until)
             except Broken:  # what came back was too much for the tests
                 return "wrong answer"
-            if message[0] == "call":
-                reply = self.call(child, message[1], message[2])
+            if kind in ("call", "get"):
+                reply = self.ask(child, (kind, *rest), until)
                 if reply[0] == "raised":
                     reasons.append("runtime error")
-                tester.send((*reply, None)[:3], self.end)
-            elif message[0] == "test":
-                self.passed += message[1]
-            elif message[0] == "stopped":
+                tester.send(reply, until)
+            elif kind == "test":
+                self.passed += rest[0]
+                until = self.soon()
+            elif kind == "stopped":
                 return "runtime error"
-            elif message[0] == "prefix":
+            elif kind == "prefix":
                 return PREFIX
             else:
                 return "passed" if self.passed == self.total else self.outcome(reasons)
 
 
-def _pairs(flat: list, wanted: Sequence[str]) -> list[tuple[str, Any]]:
-    """The names and values that a submission claims to have, if they were asked for."""
-    if len(flat) % 2:
-        raise Broken
-    pairs = list(zip(flat[::2], flat[1::2], strict=True))
-    return [(name, value) for name, value in pairs if isinstance(name, str) and name in wanted]
+def _list(tests: Mapping[str, Any], key: str) -> list:
+    if not isinstance(tests[key], (list, tuple)):
+        raise NoTests(f"{key} is a {type(tests[key]).__name__}, not a list")
+    return list(tests[key])
 
 
-def _decoded(encoded: Any) -> Any:
-    try:
-        return wire.decode(encoded)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError, MemoryError):
-        return wire.Opaque(False)
+def _string(tests: Mapping[str, Any], key: str) -> str:
+    if not isinstance(tests[key], str):
+        raise NoTests(f"{key} is a {type(tests[key]).__name__}, not text")
+    return tests[key]
 
 
 def _text(part: Any) -> str:
@@ -307,8 +329,15 @@ def _text(part: Any) -> str:
 
 def _arguments(given: Any) -> list:
     """Of a function's test: a list, or (LiveCodeBench) text with one JSON value a line."""
-    return [json.loads(line) for line in given.split("\n") if line.strip()] if isinstance(given, str) else list(given)
+    if isinstance(given, str):
+        return [json.loads(line) for line in given.split("\n") if line.strip()]
+    marshal.dumps(given)  # raises what the sandbox cannot be sent
+    return list(given)
 
 
 def _value(given: Any, wanted: Any) -> Any:
-    return json.loads(wanted) if isinstance(given, str) and isinstance(wanted, str) else wanted
+    return json.loads(wanted if isinstance(given, str) and isinstance(wanted, str) else plain(wanted))
+
+
+def _same_or_wrapped(found: Any, wanted: list) -> bool:
+    return same_value(found, wanted) or same_value(found, wanted[0])

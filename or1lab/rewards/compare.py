@@ -7,7 +7,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-# (input, what came back, what was expected) -> right? For problems with several valid outputs.
+# (input, what came back, what was expected) -> right? For problems with several valid outputs. A function's arguments
+# are a list; what it returned comes as data of JSON, with NaN in place of what JSON cannot say.
 Checker = Callable[[Any, Any, Any], bool]
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
@@ -31,25 +32,19 @@ def _same_line(left: str, right: str) -> bool:
 
 
 def same_value(returned: Any, expected: Any) -> bool:
-    """Equal as the plain data of JSON: a tuple is a list, a key is text. Visits no more than `expected` holds."""
-    if isinstance(expected, (list, tuple)):
+    """Equal, both being data of JSON. Visits no more than `expected` holds."""
+    if isinstance(expected, list):
         return (
-            isinstance(returned, (list, tuple))
+            isinstance(returned, list)
             and len(returned) == len(expected)
             and all(map(same_value, returned, expected))
         )
     if isinstance(expected, dict):
-        if not isinstance(returned, dict) or len(returned) != len(expected):
-            return False
-        keyed = {_key(key): value for key, value in returned.items()}
-        return all(_key(key) in keyed and same_value(keyed[_key(key)], value) for key, value in expected.items())
+        return (
+            isinstance(returned, dict)
+            and returned.keys() == expected.keys()
+            and all(same_value(returned[key], value) for key, value in expected.items())
+        )
     if isinstance(expected, (int, float)):
         return isinstance(returned, (int, float)) and returned == expected
     return type(returned) is type(expected) and bool(returned == expected)
-
-
-def _key(key: Any) -> Any:
-    """As JSON writes it."""
-    if key is None or isinstance(key, bool):
-        return {None: "null", True: "true", False: "false"}[key]
-    return repr(key) if isinstance(key, (int, float)) else key

@@ -115,6 +115,8 @@ def find_answer(response: str, *, unfinished: bool = False) -> Answer | None:
         return Answer("$" + " and ".join(text[start:end] for start, _, end in spans[first:]) + "$", boxed=True)
     _, inside, end = spans[-1]
     answer = _bare(text[inside : end - 1])
+    if len(inner := _boxes(answer)) == 1 and (inner[0][0], inner[0][2]) == (0, len(answer)):  # a box in a box
+        answer = _bare(answer[inner[0][1] : -1])
     if not answer:
         return None
     return Answer(f"{answer}\\%" if PERCENT.match(text, end) else answer, boxed=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from or1lab.data.problem import Problem
-from or1lab.rewards import RewardFn, Verdict, is_error
+from or1lab.rewards import RewardFn, Verdict, is_error, verdicts
 
 
 def weaken(reward: RewardFn, *, misses: float, pays: float) -> RewardFn:
@@ -18,8 +18,8 @@ def weaken(reward: RewardFn, *, misses: float, pays: float) -> RewardFn:
     """
 
     def weak(problems: Sequence[Problem], texts: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
-        verdicts = reward(problems, texts, truncated)
-        asked = zip(verdicts, problems, texts, truncated, strict=True)
+        found = verdicts(reward, problems, texts, truncated)
+        asked = zip(found, problems, texts, truncated, strict=True)
         return [verdict if cut else _turned(verdict, problem, text) for verdict, problem, text, cut in asked]
 
     def _turned(verdict: Verdict, problem: Problem, text: str) -> Verdict:

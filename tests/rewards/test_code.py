@@ -7,6 +7,7 @@ import random
 import socket
 import sysconfig
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,7 @@ from or1lab.rewards.sandbox import Limits
 
 DATA = ROOT.parent / "shared" / "data"  # not part of the repository
 QUICK = Limits(seconds=1.0)
-PATIENT = Limits(seconds=30.0)  # for reference solutions, on a busy machine
+PATIENT = Limits(seconds=30.0, assert_seconds=30.0)  # for reference solutions, on a busy machine
 ADD = {"inputs": [[1, 2], [3, 4]], "outputs": [3, 7], "fn_name": "add"}
 SUM = {"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]}
 CHECK = {
@@ -149,6 +150,24 @@ def test_programs(source, expected):
     assert outcome(source, SUM) == expected
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import sys\nsys.stdout.write('7')",
+        "import sys\nsys.stdout.buffer.write(b'7')",
+        "import sys\nprint(end='7')\nsys.stdout = None",
+        "out = open(1, 'w', closefd=False)\nout.write('7')",
+        "import io, sys\nout = io.TextIOWrapper(sys.stdout.buffer)\nout.write('7')",
+        "import atexit\natexit.register(lambda: print(7))",
+        "class Late:\n    def __del__(self): print(7)\nlate = Late()",
+        "import threading, time\nthreading.Thread(target=lambda: time.sleep(0.2) or print(7)).start()",
+        "import sys\nclass Out:\n    def flush(self): sys.__stdout__.write('7')\nsys.stdout = Out()",
+    ],
+)
+def test_what_is_written_last_counts_too(source):
+    assert outcome(source, {"inputs": [""], "outputs": ["7"]}) == (True, "passed", 1, 1)
+
+
 def test_programs_that_run_too_long_or_print_too_much():
     assert outcome("while True: pass", SUM, limits=QUICK) == (False, "timeout", 0, 2)
     assert outcome("while True: print('x' * 999)", SUM, limits=QUICK) == (False, "output limit", 0, 2)
@@ -214,6 +233,59 @@ def test_values_are_compared_as_the_data_of_json(value):
     assert outcome(f"def f(): return {value}", tests) == (True, "passed", 1, 1)
 
 
+@pytest.mark.parametrize(
+    "outputs, source, passed",
+    [
+        ([[6], [7]], "def f(x): return x + 1", 2),  # APPS and TACO wrap what is returned
+        ([[6], [7]], "def f(x): return [x + 1]", 2),
+        ([[6], [7]], "def f(x): return [[x + 1]]", 0),
+        ([[6], [7, 8]], "def f(x): return x + 1", 0),  # here a list is a list
+        ([[6], 7], "def f(x): return x + 1", 1),
+        (["[6]", "[7]"], "def f(x): return x + 1", 0),
+    ],
+)
+def test_outputs_in_a_list_of_one_may_be_meant_without_it(outputs, source, passed):
+    inputs = ["5", "6"] if isinstance(outputs[0], str) else [[5], [6]]
+    assert judge(source, {"inputs": inputs, "outputs": outputs, "fn_name": "f"}).passed == passed
+
+
+def test_numbers_of_numpy_are_numbers():
+    source = "import numpy as np\ndef add(a, b): return np.int64(a) + b"
+    assert outcome(source, ADD) == (True, "passed", 2, 2)
+    assert outcome(source, {"assert_case": ["assert add(1, 2) == 3"]}) == (True, "passed", 1, 1)
+
+
+FORGED = """
+import os, time
+def f(*args):
+    for fd in range(3, 20):
+        try: os.write(fd, {first})
+        except OSError: continue
+        while {trickle}:
+            os.write(fd, b' ')
+            time.sleep(0.0002)
+    time.sleep(99)
+"""
+TRICKLE = "b'\\0\\x80\\0\\0'"  # 8 MB are announced, and come byte by byte
+TUPLES = [["s", [60]], ["t", 1], *(["t", [i], [i]] for i in range(1, 60))]  # hashed in 2 ** 60 steps
+EQUALS = [["s", *(i * (2**61 - 1) for i in range(30_000))]]  # all of one hash
+
+
+MESSAGES = [TRICKLE, *(json.dumps(["value", [[0], table], None]) for table in (TUPLES, EQUALS))]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=["trickle", "tuples", "equals"])
+@pytest.mark.parametrize("assertion", ["", "assert f() == 1", "assert f() in (1, 2)"])
+def test_nothing_that_comes_back_keeps_the_judge_busy(message, assertion):
+    functions = {"inputs": [[]], "outputs": [1], "fn_name": "f"}
+    tests = {"assert_case": [assertion]} if assertion else functions
+    first = message if message == TRICKLE else repr(len(message).to_bytes(4, "big") + message.encode())
+    start = time.monotonic()
+    verdict = judge(FORGED.format(first=first, trickle=message == TRICKLE), tests, limits=QUICK)
+    assert not verdict.correct and not is_error(verdict)
+    assert time.monotonic() - start < 8
+
+
 def test_each_call_has_its_own_time():
     source = "import time\ndef add(a, b): time.sleep(0.6); return a + b"
     assert outcome(source, ADD, limits=QUICK) == (True, "passed", 2, 2)
@@ -246,6 +318,44 @@ ROOTS = "class Solution:\n    def root(self, n): return {}"
 )
 def test_test_code_runs_out_of_reach_of_the_submission(source, expected):
     assert outcome(source, CHECK) == expected
+    computed = CHECK | {"test_code": CHECK["test_code"].replace("(4)", "(2 + 2)")}  # no literals: it has to be run
+    assert outcome(source, computed) == expected
+
+
+@pytest.mark.parametrize(
+    "value, asserted, right",
+    [
+        ("(1, 2.0)", "(1, 2)", True),
+        ("[1, 2]", "(1, 2)", False),
+        ("True", "1", True),
+        ("'1'", "1", False),
+        ("{2, 1}", "{1, 2}", True),
+        ("frozenset([1])", "{1}", True),
+        ("{1: 2}.keys()", "{1}", True),
+        ("Counter('aab')", "{'b': 1, 'a': 2}", True),
+        ("OrderedDict(a=1)", "{'a': 1}", True),
+        ("{'a': [None]}", "{'a': []}", False),
+        ("namedtuple('P', 'x y')(1, 2)", "(1, 2)", True),
+        ("bytearray(b'a')", "b'a'", True),
+        ("2 + 0j", "2", True),
+        ("1e300", "10 ** 300", False),
+        ("0.1 + 0.2", "0.3", False),
+        ("0.3", "0.3", True),
+        ("-0.0", "0", True),
+        ("float('nan')", "0", False),
+        ("'NaN'", "'NaN'", True),
+        ("object()", "'NaN'", False),
+        ("None", "None", True),
+        ("None", "'null'", False),
+        ("['a,b']", "['a', 'b']", False),
+        ("{1: {2: 3}}", "{1: {2: 3}}", True),
+        ("deque([1])", "[1]", False),
+    ],
+)
+def test_equality_is_that_of_python_whether_asserts_are_run_or_compared(value, asserted, right):
+    for form in ("assert f() == {}", "assert f(*[]) == {}"):  # the second has to be run
+        verdict = judge(f"def f(): return {value}", {"assert_case": [form.format(asserted)]})
+        assert verdict.correct == right, (form, verdict)
 
 
 def test_objects_of_the_prefix_and_changes_in_place_are_carried_over():
@@ -272,6 +382,63 @@ def test_a_builtin_is_the_submission_s_only_where_it_alone_can_be_under_test():
     lie = "def abs(x): return 0\ndef f(): return 5"
     assert outcome(lie, {"assert_case": ["assert abs(f() - 9) < 1e-6"]}) == (False, "wrong answer", 0, 1)
     assert outcome("def sum(a, b): return a + b", {"assert_case": ["assert sum(1, 2) == 3"]}) == (True, "passed", 1, 1)
+
+
+def test_what_python_has_is_not_the_submission_s_either():
+    lie = "isclose = floor = lambda *a: 1\ndef f(): return 5"
+    assert not judge(lie, {"assert_case": ["assert floor(f()) == 1"]}).correct
+    assert outcome("pass", {"assert_case": ["assert abs(-1) == 1"]}) == (False, "missing function", 0, 1)
+    assert outcome("def gcd(a, b): return 4", {"assert_case": ["assert gcd(8, 12) == 4"]}) == (True, "passed", 1, 1)
+    merged = {"assert_case": ["x = 1\nassert set(merge([x], [2])) == set([1, 2])"]}
+    assert outcome("def merge(a, b): return a + b", merged) == (True, "passed", 1, 1)
+
+
+METHODS = {
+    "assert_case": [
+        "assert Solution().add(1, 2) == 3",
+        "box = Box(5)\nbox.put(6)\nassert box.items == [5, 6] and box.size() == 2",
+        "assert Box(1) != Box(1) and Box.make().size() == 1",
+    ]
+}
+BOX = """
+class Solution:
+    def add(self, a: int, b: int) -> int: return {}
+class Box:
+    def __init__(self, first): self.items = [first]
+    def put(self, item): self.items.append(item)
+    def size(self): return {}
+    @staticmethod
+    def make(): return Box(0)
+    __eq__ = lambda *all: True
+"""
+
+
+@pytest.mark.parametrize(
+    "source, expected",
+    [
+        (BOX.format("a + b", "len(self.items)"), (True, "passed", 3, 3)),
+        (BOX.format("a - b", "len(self.items)"), (False, "wrong answer", 2, 3)),
+        (BOX.format("a + b", "type('E', (), {'__eq__': lambda *a: True})()"), (False, "wrong answer", 1, 3)),
+        (BOX.format("__import__('os')._exit(0)", "2"), (False, "exited early", 0, 3)),
+        ("def add(a, b): return 3", (False, "missing function", 0, 3)),
+    ],
+)
+def test_asserts_may_use_classes_of_the_submission(source, expected):
+    assert outcome(source, METHODS) == expected
+
+
+def test_an_assert_has_less_time_than_a_test_of_outputs():
+    source = "import time\ntime.sleep(0.6)\ndef add(a, b): time.sleep(0.6); return a + b"
+    limits = Limits(seconds=2.0, assert_seconds=0.4)
+    assert outcome(source, ADD, limits=limits) == (True, "passed", 2, 2)
+    assert outcome(source, {"assert_case": ["assert add(1, 2) == 3"]}, limits=limits) == (False, "timeout", 0, 1)
+    twice = {"assert_case": ["assert add(1, 2) == 3"] * 2}
+    assert outcome(source, twice, limits=Limits(assert_seconds=0.9)) == (True, "passed", 2, 2)
+
+
+def test_a_program_may_use_a_gigabyte():
+    source = "block = bytearray(1 << 30)\nblock[::4096] = b'x' * (1 << 18)\nprint(len(block))"
+    assert outcome(source, {"inputs": [""], "outputs": [str(1 << 30)]}) == (True, "passed", 1, 1)
 
 
 def test_asserts_may_use_helpers_of_the_submission_and_modules():
@@ -312,6 +479,14 @@ def test_packages_of_coding_sites_are_there():
         {"import_prefix": "", "test_code": "def check(c): pass", "entry_point": "f"},
         {"import_prefix": "1 / 0", "test_code": "def check(c): assert c()", "entry_point": "f"},
         {"question_id": "7"},
+        {"assert_case": ["assert True"]},  # uses nothing of the program
+        {"assert_case": "assert f() == 1"},
+        {"inputs": "12", "outputs": "12"},
+        {"inputs": [[1]], "outputs": [1, 2], "fn_name": "f"},
+        {"inputs": [[1]], "outputs": [1], "fn_name": 7},
+        {"inputs": [[object()]], "outputs": [1], "fn_name": "f"},
+        {"inputs": [1], "outputs": [1], "fn_name": "f"},
+        {"import_prefix": 3, "test_code": "def check(c): assert c()", "entry_point": "f"},
     ],
 )
 def test_a_record_without_usable_tests_is_an_error_and_no_verdict(tests):

@@ -57,13 +57,14 @@ def problem(gold: str | list[str]) -> Problem:
 @pytest.mark.parametrize(
     "response, answer",
     [
+        (r"\boxed{\boxed{ \text{no} }}", r"\text{no}"),
         (r"so it is \boxed{5}.", "5"),
         (r"\boxed{4}, no: \boxed{5}", "5"),
         (r"\boxed{\frac{1}{\sqrt{2}}} since {a} is {b}", r"\frac{1}{\sqrt{2}}"),
         (r"\boxed {5}", "5"),
         (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
         ("\\boxed{a\nb}", "a\nb"),
-        (r"\boxed{\boxed{5}}", r"\boxed{5}"),
+        (r"\boxed{\boxed{5}}", "5"),
         (r"\boxed{5} or even \boxed{6", "5"),
         (r"} \boxed{5}} {", "5"),
         (r"\boxed{ 5 }", "5"),

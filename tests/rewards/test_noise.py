@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from or1lab.data.problem import Problem
-from or1lab.rewards import Verdict
+from or1lab.rewards import Miscounted, Verdict, verdicts
 from or1lab.rewards.noise import weaken
 
 PROBLEM = Problem(id="p", domain="math", prompt="?", gold="1")
@@ -47,3 +47,11 @@ def test_truncated_responses_and_failed_verdicts_are_left_alone():
 
 def test_an_odd_response_is_judged_too():
     assert len(weaken(reward, misses=0.5, pays=0.5)([PROBLEM], ["wrong \ud800\0"], [False])) == 1
+
+
+def test_a_reward_that_miscounts_or_gives_no_verdict_is_found_out_behind_it():
+    weak = weaken(lambda p, texts, t: [Verdict(True, "")], misses=0.0, pays=0.0)
+    with pytest.raises(Miscounted, match="1 verdicts on 2 responses"):
+        verdicts(weak, [PROBLEM] * 2, ["a", "b"], [False] * 2)
+    odd = weaken(lambda p, texts, t: [0.5 for _ in texts], misses=0.0, pays=0.0)
+    assert odd([PROBLEM], ["a"], [False])[0].reason == "error: float in place of a Verdict"

@@ -2,10 +2,10 @@
 
     python -c "import child; child.main()" DESCRIPTOR
 
-The first message on the descriptor says what to do (`role`): "stdio" runs a program once, "calls" loads a submission
-and answers calls into it, "tests" runs test code whose calls go, through the judge, to another sandbox with the
-submission. A process of the first two kinds belongs to the submission as soon as that has run one line: what it
-answers is data that may be wrong, never a verdict. A process of the third kind has never seen the submission's code.
+The first message on the descriptor says what to do (`role`): "stdio" runs a program once, "function" calls one of its
+functions, "objects" lets test code use what it defines, "tests" runs that test code, in another sandbox, with the judge
+in between. A process of the first three kinds belongs to the submission as soon as that has run one line: what it
+answers is data that may be wrong, never a verdict. A process of the last kind has never seen the submission's code.
 
 Messages to the child are marshalled (the judge is trusted), messages from it are JSON. Standard library only, and as
 little of it as can be.
@@ -19,30 +19,16 @@ import os
 import resource
 import sys
 
-import wire  # found beside this file: the judge imports only that one
+import wire  # found beside this file
+from names import HOME, SITE_MODULES
 
 TYPE_CHECKING = False  # `typing` is 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-# Names that starter code of coding sites uses without importing them. Looked up only when a submission mentions them.
-SITE_NAMES = {
-    "typing": "Any Callable DefaultDict Deque Dict Iterable Iterator List Optional Sequence Set Tuple Union",
-    "collections": "Counter OrderedDict defaultdict deque namedtuple",
-    "heapq": "heapify heappop heappush heappushpop heapreplace merge nlargest nsmallest",
-    "bisect": "bisect bisect_left bisect_right insort insort_left insort_right",
-    "itertools": "accumulate chain combinations combinations_with_replacement count cycle groupby islice pairwise "
-                 "permutations product repeat starmap takewhile zip_longest",
-    "functools": "cache cmp_to_key lru_cache partial reduce wraps",
-    "math": "ceil comb cos dist exp factorial floor gcd hypot inf isqrt lcm log log10 log2 nan perm pi prod sin sqrt",
-    "operator": "itemgetter xor",
-    "copy": "deepcopy",
-    "string": "ascii_letters ascii_lowercase ascii_uppercase digits",
-    "random": "choice randint shuffle",
-}  # fmt: skip
-SITE_MODULES = "bisect collections copy functools heapq itertools json math operator os random re string sys typing"
-HOME = {name: module for module, names in SITE_NAMES.items() for name in names.split()}
+# Python's own way out takes 2 ms: it is for programs in which something still runs, or is written, on that way.
+LAST_WORDS = (b"__del__", b"open", b" io")
 
 
 class Channel:
@@ -52,7 +38,10 @@ class Channel:
         self.descriptor = descriptor
 
     def send(self, *message: Any) -> None:
-        text = wire.dumps(list(message)).encode()
+        self.write(wire.dumps(list(message)))
+
+    def write(self, message: str) -> None:
+        text = message.encode()
         rest = memoryview(len(text).to_bytes(4, "big") + text)
         while rest:
             rest = rest[os.write(self.descriptor, rest) :]
@@ -106,7 +95,7 @@ def defined(namespace: dict[str, Any]) -> dict[str, type]:
 
 
 def supply(code: Any, namespace: dict[str, Any]) -> None:
-    """Put the names of SITE_NAMES and SITE_MODULES that `code` mentions into its namespace."""
+    """Put the names of `names.py` that `code` mentions into its namespace."""
     pending, names = [code], set()
     while pending:
         part = pending.pop()
@@ -115,7 +104,7 @@ def supply(code: Any, namespace: dict[str, Any]) -> None:
     for name in names - namespace.keys():
         if name in HOME:
             namespace[name] = getattr(__import__(HOME[name]), name)
-        elif name in SITE_MODULES.split():
+        elif name in SITE_MODULES:
             namespace[name] = __import__(name)
 
 
@@ -135,11 +124,17 @@ def stdio(task: dict[str, Any], channel: Channel) -> None:
     channel.send("ready")
     os.close(channel.descriptor)
     exec(code, namespace)
+    done = sys.stdout is sys.__stdout__ and sys.modules.keys().isdisjoint(("threading", "atexit"))
+    if done and not any(word in task["source"] for word in LAST_WORDS):
+        sys.stdout.flush()
+        os._exit(0)
 
 
-def calls(task: dict[str, Any], channel: Channel) -> None:
+def load(task: dict[str, Any], channel: Channel) -> tuple[dict[str, Any], Any]:
+    """The submission's namespace and the entry in it, or no return. Of a record's prefix, `shared` are the classes."""
     namespace = module("solution")
     begin(task, namespace, channel)
+    task["shared"] = defined(namespace).keys()
     code = parsed(task["source"], channel)
     supply(code, namespace)
     channel.send("ready")
@@ -150,22 +145,57 @@ def calls(task: dict[str, Any], channel: Channel) -> None:
     except BaseException as error:
         channel.send("raised", type(error).__name__)
         os._exit(0)
-    if task["entry"] and target is None:
+    if target is None if task["entry"] else namespace.keys().isdisjoint(task["names"]):
         channel.send("missing")
         os._exit(0)
-    found = {name: namespace[name] for name in task["names"] if not isinstance(namespace.get(name, sys), type(sys))}
-    kinds = [[name, None if callable(item) else wire.encode(item)] for name, item in found.items()]
-    channel.send("loaded", [part for pair in kinds for part in pair])
+    return namespace, target
+
+
+def function(task: dict[str, Any], channel: Channel) -> None:
+    """What the entry, or another callee, returns for the arguments that come, in the form that is asked for."""
+    namespace, target = load(task, channel)
+    channel.send("loaded")
     while True:
-        name, arguments = channel.receive()
-        args, kwargs = wire.decode(arguments, defined(namespace))
-        before = wire.encode([args, kwargs]) if task["mutation"] else None
+        form, callee, args, kwargs = channel.receive()
         try:
-            result = (found[name] if name else target)(*args, **kwargs)
-            answer = wire.encode(result)
-            after = wire.encode([args, kwargs]) if task["mutation"] else None
-            channel.send("value", answer, None if before == after else after)
+            value = (eval(callee, namespace) if callee else target)(*args, **kwargs)
+            channel.write(f'["value",{wire.quote(wire.exact(value)) if form == "exact" else wire.plain(value)}]')
         except BaseException as error:  # SystemExit too: leaving is no answer
+            channel.send("raised", type(error).__name__)
+
+
+def objects(task: dict[str, Any], channel: Channel) -> None:
+    """The submission's objects for test code elsewhere: their attributes, and what calling them gives."""
+    namespace, target = load(task, channel)
+    objects: list[Any] = []
+    numbers: dict[int, int] = {}
+
+    def hold(item: Any) -> int:
+        if id(item) not in numbers:
+            numbers[id(item)] = len(objects)
+            objects.append(item)
+        return numbers[id(item)]
+
+    def encode(item: Any) -> list:
+        return wire.encode(item, hold, task["shared"])
+
+    found = {name: namespace[name] for name in task["names"] if not isinstance(namespace.get(name, sys), type(sys))}
+    try:
+        channel.send("loaded", encode({**found, "": target}))
+    except BaseException as error:
+        channel.send("raised", type(error).__name__)
+    while True:
+        kind, number, what = channel.receive()
+        try:
+            if kind == "get":
+                channel.send("value", encode(getattr(objects[number], what)), None)
+                continue
+            args, kwargs = wire.decode(what, lambda number, _: objects[number], defined(namespace))
+            before = encode([args, kwargs])
+            answer = encode(objects[number](*args, **kwargs))
+            after = encode([args, kwargs])
+            channel.send("value", answer, None if before == after else after)
+        except BaseException as error:
             channel.send("raised", type(error).__name__)
 
 
@@ -182,40 +212,73 @@ def find(entry: str, namespace: dict[str, Any]) -> Callable | None:
     return target if callable(target) else None
 
 
+class Remote:
+    """An object of the submission's, seen by the tests: it equals nothing but itself, and has its attributes, its truth
+    and what calling it gives from the other sandbox. Operators are not carried over: equality would be its own."""
+
+    __slots__ = ("__ask", "__truth", "number")
+
+    def __init__(self, ask: Callable, number: int, truth: bool) -> None:
+        self.number, self.__ask, self.__truth = number, ask, truth
+
+    def __bool__(self) -> bool:
+        return self.__truth
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self.__ask("get", self.number, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__ask("call", self.number, [args, kwargs])
+
+
 def tests(task: dict[str, Any], channel: Channel) -> None:
+    """Test code, with the submission's objects as Remotes. Reports each test as it ends."""
     namespace = module("tests")
     begin(task, namespace, channel)
     own, classes = set(namespace), defined(namespace)
     code = marshal.loads(task["code"])  # compiled by the judge, which runs the same Python
 
-    def proxy(name: str) -> Callable:
-        def candidate(*args: Any, **kwargs: Any) -> Any:
-            channel.send("call", name, wire.encode([args, kwargs]))
-            kind, answer, mutated = channel.receive()
-            if kind == "raised":
-                error = getattr(builtins, answer, None)
-                raise (error if isinstance(error, type) and issubclass(error, Exception) else RuntimeError)
-            if mutated:
-                new_args, new_kwargs = wire.decode(mutated, classes)
-                for old, new in zip([*args, *kwargs.values()], [*new_args, *new_kwargs.values()], strict=True):
-                    write_back(old, new)
-            return wire.decode(answer, classes)
+    def decode(encoded: Any) -> Any:
+        return wire.decode(encoded, lambda number, truth: Remote(ask, number, bool(truth)), classes)
 
-        return candidate
+    def ask(kind: str, number: int, what: Any) -> Any:
+        encoded = what if kind == "get" else wire.encode(what, hold, classes)
+        channel.send(kind, number, encoded)
+        answer, *rest = channel.receive()
+        if answer == "raised":
+            error = getattr(builtins, rest[0], None)
+            raise (error if isinstance(error, type) and issubclass(error, Exception) else RuntimeError)
+        value, mutated = rest
+        if mutated:
+            for old, new in zip(_arguments(what), _arguments(decode(mutated)), strict=True):
+                write_back(old, new)
+        return decode(value)
 
-    for name, value in zip(task["names"][::2], task["names"][1::2], strict=True):
-        if name not in own:
-            namespace[name] = proxy(name) if value is None else wire.decode(value, classes)
-
+    names = decode(task["names"])
+    namespace.update((name, names[name]) for name in task["wanted"] if name in names and name not in own)
     supply(code, namespace)
     namespace[task["report"]] = lambda right: channel.send("test", right)
     try:
         exec(code, namespace)
         if task["entry"]:
-            namespace["check"](proxy(""))
+            namespace["check"](names[""])
     except Exception as error:
         channel.send("stopped", type(error).__name__)
     channel.send("end")
+
+
+def hold(item: Any) -> int:
+    """Of the tests' own objects only data travel, and what came from the submission."""
+    if not isinstance(item, Remote):
+        raise TypeError(f"a {type(item).__name__} cannot be given to the submission")
+    return item.number
+
+
+def _arguments(what: Any) -> list:
+    args, kwargs = what
+    return [*args, *kwargs.values()]
 
 
 def write_back(old: Any, new: Any) -> None:
@@ -241,6 +304,6 @@ def main() -> None:
     if hasattr(sys, "set_int_max_str_digits"):
         sys.set_int_max_str_digits(0)
     channel.send("started")
-    {"stdio": stdio, "calls": calls, "tests": tests}[task["role"]](task, channel)
+    {"stdio": stdio, "function": function, "objects": objects, "tests": tests}[task["role"]](task, channel)
     if task["role"] == "tests":
         os._exit(0)
