@@ -87,9 +87,9 @@ def prepare(source: str, check: bool) -> Prepared:
 
 def _call(statement: ast.stmt, candidate: str) -> Call | None:
     """A statement as a call and what it returns, if that is what it asserts."""
-    if isinstance(statement, ast.If) and len(statement.body) == 1:  # from `cases`
-        statement = statement.body[0]
     match statement:
+        case ast.If(ast.Constant(True), [inner], []):  # from `cases`
+            return _call(inner, candidate)
         case ast.Assert(ast.Compare(ast.Call(function, args, keywords), [ast.Eq()], [wanted])):
             if not _root(function) or None in (keyword.arg for keyword in keywords):  # that would be `**`
                 return None

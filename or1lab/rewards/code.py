@@ -19,7 +19,6 @@ for all its tests.
 
 from __future__ import annotations
 
-import functools
 import json
 import marshal
 import operator
@@ -138,38 +137,52 @@ class _Run:
 
     def __init__(self, tests: Any, limits: Limits, checker: Checker | None) -> None:
         self.limits, self.checker, self.passed = limits, checker, 0
+        self.same: Callable[[Any, Any], bool] = operator.eq
         self.entry: str | None = None
         self.prefix = ""
+        self.prepared: Prepared | None = None
+        self.tests: list[tuple[Any, Any, Any]] = []  # (what to ask, the input, what should come)
         self.seconds = limits.seconds
         if not isinstance(tests, Mapping):
             tests = {"inputs": [test["input"] for test in tests], "outputs": [test["output"] for test in tests]}
         if "inputs" in tests:
-            self.pairs = list(zip(_list(tests, "inputs"), _list(tests, "outputs"), strict=True))
-            self.total = len(self.pairs)
-            if tests.get("fn_name"):
-                self.entry, self.kind = _string(tests, "fn_name"), self.functions
-                # APPS and TACO put what is returned into a list; lines of JSON (LiveCodeBench) mean what they say.
-                self.wrapped = all(
-                    isinstance(wanted, list) and len(wanted) == 1 and not isinstance(given, str)
-                    for given, wanted in self.pairs
-                )
-                self.pairs = [(_arguments(given), _value(given, wanted)) for given, wanted in self.pairs]
-            else:
-                self.kind = self.programs
-                self.pairs = [(_text(given), _text(wanted)) for given, wanted in self.pairs]
+            self._outputs(tests)
         else:
-            self.kind, self.seconds = self.asserts, min(limits.seconds, limits.assert_seconds)
-            if "test_code" in tests:
-                self.entry = _string(tests, "entry_point")
-                self.prefix = _string(tests, "import_prefix") if tests.get("import_prefix") else ""
-                self.prepared: Prepared = prepare(_string(tests, "test_code"), check=True)
-            elif "assert_case" in tests:
-                self.prepared = prepare(cases(_list(tests, "assert_case")), check=False)
-            else:
-                raise NoTests(f"unknown kind of record, with {', '.join(map(str, tests)) or 'nothing'}")
-            self.total = self.prepared.total
+            self._asserts(tests)
         if not self.total:
             raise NoTests("there are none")
+
+    def _outputs(self, tests: Mapping[str, Any]) -> None:
+        pairs = list(zip(_list(tests, "inputs"), _list(tests, "outputs"), strict=True))
+        self.total = len(pairs)
+        if not tests.get("fn_name"):
+            self.kind, self.same = self.programs, same_text
+            self.tests = [(None, _text(given), _text(wanted)) for given, wanted in pairs]
+            return
+        self.entry, self.kind, self.same = _string(tests, "fn_name"), self.calls, same_value
+        # APPS and TACO put what is returned into a list; lines of JSON (LiveCodeBench) mean what they say.
+        if all(isinstance(wanted, list) and len(wanted) == 1 and not isinstance(given, str) for given, wanted in pairs):
+            self.same = _same_or_wrapped
+        arguments = [_arguments(given) for given, _ in pairs]
+        self.tests = [
+            (("plain", "", given, {}), given, _value(*pair)) for given, pair in zip(arguments, pairs, strict=True)
+        ]
+
+    def _asserts(self, tests: Mapping[str, Any]) -> None:
+        self.kind, self.seconds = self.asserts, min(self.limits.seconds, self.limits.assert_seconds)
+        self.checker = None
+        if "test_code" in tests:
+            self.entry = _string(tests, "entry_point")
+            self.prefix = _string(tests, "import_prefix") if tests.get("import_prefix") else ""
+            prepared = prepare(_string(tests, "test_code"), check=True)
+        elif "assert_case" in tests:
+            prepared = prepare(cases(_list(tests, "assert_case")), check=False)
+        else:
+            raise NoTests(f"unknown kind of record, with {', '.join(map(str, tests)) or 'nothing'}")
+        self.prepared, self.total = prepared, prepared.total
+        if prepared.calls is not None:
+            self.kind, self.same = self.calls, operator.eq
+            self.tests = [(("exact", *call[:3]), None, call.wanted) for call in prepared.calls]
 
     def __call__(self, source: bytes) -> str:
         self.end = time.monotonic() + self.limits.whole(self.total)
@@ -190,7 +203,7 @@ class _Run:
     def programs(self, source: bytes) -> str:
         """A fresh process, in a fresh sandbox, for each standard input."""
         reasons = []
-        for given, wanted in self.pairs:
+        for _, given, wanted in self.tests:
             if time.monotonic() >= self.end:
                 raise TimeoutError
             task = {"role": "stdio", "source": source}
@@ -200,7 +213,7 @@ class _Run:
                 output, status = child.output(self.soon())
             if status:
                 reasons.append("runtime error")
-            elif self.right(given, wanted, same_text, output.decode(errors="surrogateescape")):
+            elif self.right(given, output.decode(errors="surrogateescape"), wanted):
                 self.passed += 1
             else:
                 reasons.append("wrong answer")
@@ -212,35 +225,25 @@ class _Run:
         except Broken:  # the parser itself has died of it
             return "syntax"
 
-    def functions(self, source: bytes) -> str:
-        same = _same_or_wrapped if self.wrapped else same_value
-        return self.calls(
-            source,
-            [
-                (("plain", "", given, {}), functools.partial(self.right, given, wanted, same))
-                for given, wanted in self.pairs
-            ],
-        )
-
-    def calls(self, source: bytes, tests: Sequence[tuple[tuple, Callable[[Any], bool]]]) -> str:
+    def calls(self, source: bytes) -> str:
         """All calls in one process; the next arguments are sent when the last value is there."""
         reasons = []
         with self.load("function", source) as child:
             if reason := self.loaded(child)[0]:
                 return reason
-            for question, right in tests:
+            for question, given, wanted in self.tests:
                 reply = self.ask(child, question, self.soon())
                 if reply[0] == "raised":
                     reasons.append("runtime error")
-                elif right(reply[1]):
+                elif self.right(given, reply[1], wanted):
                     self.passed += 1
                 else:
                     reasons.append("wrong answer")
         return self.outcome(reasons)
 
-    def right(self, given: Any, wanted: Any, same: Callable[[Any, Any], bool], found: Any) -> bool:
+    def right(self, given: Any, found: Any, wanted: Any) -> bool:
         if self.checker is None:
-            return same(found, wanted)
+            return self.same(found, wanted)
         try:
             return bool(self.checker(given, found, wanted))
         except Exception as error:
@@ -249,7 +252,7 @@ class _Run:
     # --------------------------------------------------------------------------------------- calls and asserts
 
     def load(self, role: str, source: bytes) -> Child:
-        names = self.prepared.names if self.kind == self.asserts else ()
+        names = self.prepared.names if self.prepared else ()
         task = {"role": role, "source": source, "prefix": self.prefix, "entry": self.entry, "names": names}
         return Child(task, self.limits, self.limits.whole(self.total))
 
@@ -272,10 +275,7 @@ class _Run:
     def asserts(self, source: bytes) -> str:
         """The tests in one sandbox, the submission in another; questions and answers go through here."""
         prepared = self.prepared
-        if prepared.calls is not None:
-            return self.calls(
-                source, [(("exact", *call[:3]), functools.partial(operator.eq, call.wanted)) for call in prepared.calls]
-            )
+        assert prepared is not None
         with self.load("objects", source) as child:
             reason, names = self.loaded(child)
             if reason:

@@ -3,10 +3,10 @@
     with Child({"role": "stdio", "source": source}, limits, stdin=text) as child: ...
 
 Inside: no network; new PID, IPC and UTS namespaces; an unprivileged user without capabilities (in a user namespace, or,
-as root, a user of its own for each); a read-only root that holds the interpreter, the system's libraries and the
-PACKAGES and nothing else; an empty /tmp of limited size; an empty environment; hard limits on CPU time, address space,
-file size, open files and threads; no second process (`seccomp.py`). The child dies with its parent. How the walls are
-built is in `walls.py`; what runs inside is `inside/child.py`.
+as root, a user of its own for each); a read-only root that holds /usr, the interpreter and the PACKAGES and nothing
+else; an empty /tmp of limited size; an empty environment; hard limits on CPU time, address space, file size, open files
+and threads; no second process (`seccomp.py`). The child dies with its parent. How the walls are built is in `walls.py`;
+what runs inside is `inside/child.py`.
 
 Not covered: flaws of the kernel itself, the time that a submission can measure, and CPUs that leak what others compute.
 Where root cannot change to another user (a container without the right to), the user inside is root outside too, though

@@ -37,8 +37,8 @@ def layers() -> dict[str, bool]:
     with contextlib.suppress(OSError):  # an installation that cannot be written compiles at every start
         for script in SCRIPTS.glob("*.py"):
             py_compile.compile(str(script), quiet=2)
-    own_user = os.getuid() == 0 and None not in map(shutil.which, ("bwrap", "setpriv")) and _works(True)
-    works = own_user or (shutil.which("bwrap") is not None and _works(False))
+    own_user = os.getuid() == 0 and _works(True)
+    works = own_user or _works(False)
     return {
         "bubblewrap": works,  # namespaces, read-only root, private /tmp, no network
         "own user": own_user,  # as root: a user for each sandbox, who is not root outside either
@@ -101,16 +101,15 @@ def walled(command: Sequence[str], alive: int, files: list[IO[bytes]], task: byt
 @functools.cache
 def _bubblewrap(own_user: bool) -> tuple[str, ...]:
     """The options that are the same for every child."""
-    binds = {path: path for path in _readable()} | {str(SCRIPTS): INSIDE}
+    prefix = os.path.realpath(sys.base_prefix)
+    binds = {path: path for path in ("/usr", prefix, "/etc/ld.so.cache") if os.path.exists(path)}
+    binds[str(SCRIPTS)] = INSIDE
     links = []
     for link in ("/lib", "/lib64", "/lib32", "/bin"):
         if os.path.islink(link):
             links += ["--symlink", os.readlink(link), link]
         elif os.path.isdir(link):
             binds[link] = link
-    for path in ("/etc/ld.so.cache", "/usr/share/zoneinfo"):
-        if os.path.exists(path):
-            binds[path] = path
     options = [
         shutil.which("bwrap") or "bwrap", "--die-with-parent", "--new-session",
         "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try",
@@ -118,7 +117,6 @@ def _bubblewrap(own_user: bool) -> tuple[str, ...]:
     ]  # fmt: skip
     if own_user:
         options += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-        binds[shutil.which("setpriv") or "setpriv"] = "/setpriv"
     else:
         options += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
     # What bubblewrap makes by itself on the way to a mount is for the user who starts it alone.
@@ -157,15 +155,7 @@ def _other_user(own_user: bool) -> list[str]:
     if not own_user:
         return []
     user = str(FIRST_USER + os.getpid() % (1 << 20) * 256 + next(_started) % 256)
-    return ["/setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--inh-caps=-all", "--"]
-
-
-def _readable() -> list[str]:
-    """The interpreter's own folder and the system's libraries."""
-    prefix = os.path.realpath(sys.base_prefix)
-    if prefix == "/usr":
-        return ["/usr"]
-    return [path for path in ("/usr/lib", "/usr/lib64", "/usr/lib32", prefix) if os.path.isdir(path)]
+    return ["/usr/bin/setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--inh-caps=-all", "--"]
 
 
 def memory_file(content: bytes) -> IO[bytes]:

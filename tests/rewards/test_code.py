@@ -21,7 +21,7 @@ from or1lab.rewards.sandbox import Limits
 
 DATA = ROOT.parent / "shared" / "data"  # not part of the repository
 QUICK = Limits(seconds=1.0)
-PATIENT = Limits(seconds=30.0, assert_seconds=30.0)  # for reference solutions, on a busy machine
+PATIENT = Limits(seconds=60.0, assert_seconds=60.0, total=250.0)  # for reference solutions, on a busy machine
 ADD = {"inputs": [[1, 2], [3, 4]], "outputs": [3, 7], "fn_name": "add"}
 SUM = {"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]}
 CHECK = {
@@ -209,6 +209,7 @@ def test_odd_characters_in_tests_are_ordinary():
         ("def add(a, b): return float(a + b)", (True, "passed", 2, 2)),
         ("def add(a, b): return str(a + b)", (False, "wrong answer", 0, 2)),
         ("def add(a): return 3", (False, "runtime error", 0, 2)),
+        ("def add(a, b): return functools.reduce(lambda x, _: [x], range(700))", (False, "wrong answer", 0, 2)),
         ("def sub(a, b): return 3", (False, "missing function", 0, 2)),
         ("add = 3", (False, "missing function", 0, 2)),
         ("raise ValueError", (False, "runtime error", 0, 2)),
@@ -425,6 +426,13 @@ class Box:
 )
 def test_asserts_may_use_classes_of_the_submission(source, expected):
     assert outcome(source, METHODS) == expected
+
+
+def test_a_condition_is_part_of_the_test():
+    body = "    if candidate(1) == 1:\n        assert candidate(2) == 2\n    assert candidate(3) == 3"
+    tests = {"import_prefix": "", "test_code": f"def check(candidate):\n{body}", "entry_point": "f"}
+    assert outcome("def f(x): return 3", tests) == (True, "passed", 2, 2)
+    assert outcome("def f(x): return 1 if x == 1 else 3", tests) == (False, "wrong answer", 1, 2)
 
 
 def test_an_assert_has_less_time_than_a_test_of_outputs():

@@ -224,7 +224,7 @@ def outputs(source: str) -> list | None:
     """What a bare interpreter gets from a program that is no worse than wrong; None where it does not end well."""
     try:
         command = [sys.executable, "-I", "-S", "-c", source + PLAIN, json.dumps(CASES)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=1)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
     except (subprocess.TimeoutExpired, IndexError, ValueError):
         return None

@@ -58,7 +58,6 @@ def test_the_root_is_small_and_cannot_be_written():
             "opt",
             "packages",
             "sandbox",
-            "setpriv",
             "tmp",
             "usr",
         ),
