@@ -24,7 +24,9 @@ SYMBOLS = {
 _SYMBOLS = str.maketrans(SYMBOLS)
 _ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 WORDS = {word: str(value) for value, word in enumerate(_ONES)}
-REALS = {"all real numbers", "all reals", "all real", "any real number", "the set of all real numbers", "real numbers"}
+REALS = ("all real numbers", "all reals", "all real", "any real number", "the set of all real numbers", "real numbers")
+NOTHING = ("no solution", "no solutions", "empty set", "the empty set")
+SETS = dict.fromkeys(REALS, r"(-\infty, \infty)") | dict.fromkeys(NOTHING, r"\emptyset")
 POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 
 TEXT = r"\\(?:text(?:bf|it|rm|sf|normal)?|mathrm|mathbf|mathit|mbox|rm)"
@@ -44,7 +46,7 @@ def clean(text: str) -> str:
         if found := form.fullmatch(text):
             return write(found)
     word = words(text)
-    return r"(-\infty, \infty)" if word in REALS else WORDS.get(word, text)
+    return SETS.get(word) or WORDS.get(word, text)
 
 
 _CONDITION = re.compile(rf"{TEXT}\s*\{{\s*,?\s*(?:for|where)\b")
