@@ -38,11 +38,11 @@ def write(path, *rows, end: bytes = b"\n"):
 @pytest.mark.parametrize("fence", ["{}", "<think>hm</think>\n```python\n{}```"])
 def test_one_program(problem, fence, or1lab, tmp_path):
     problem, solution = write(tmp_path / "p.json", problem), tmp_path / "s.py"
+    layers = ", ".join(name for name, on in sandbox.active().items() if on)
     for source, word, passed in ((RIGHT, "right (passed)", 2), (WRONG, "wrong (wrong answer)", 1)):
         solution.write_text(fence.format(source))
         code, out, _ = or1lab("--problem", problem, "--solution", solution)
         assert code == 0
-        layers = ", ".join(name for name, on in sandbox.active().items() if on)
         assert out.splitlines() == [word, f"{passed} of 2 tests passed", f"sandbox: {layers}"]
         code, out, _ = or1lab("--problem", problem, "--solution", solution, "--json")
         assert json.loads(out) == {

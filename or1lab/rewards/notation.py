@@ -16,14 +16,17 @@ SYMBOLS = {
     "°": r"^\circ ", "º": r"^\circ ", "−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ",
     "π": r"\pi ", "θ": r"\theta ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ",
     "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "±": r"\pm ", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}",
-    "¾": r"\frac{3}{4}", "⁄": "/", "ⁿ": "^n", "∶": ":", "ℝ": r"\mathbb{R}", "\u00a0": " ", "\u202f": " ", "\u2009": " ",
+    "¾": r"\frac{3}{4}", "⁄": "/", "∶": ":", "ⁿ": "^n", "ℝ": r"\mathbb{R}",
+    "\u00a0": " ", "\u202f": " ", "\u2009": " ",
     **{digit: f"^{value}" for value, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
     **{chr(code + 0xFEE0): chr(code) for code in range(0x21, 0x7F)},  # letters of full width
 }  # fmt: skip
 _SYMBOLS = str.maketrans(SYMBOLS)
 _ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 WORDS = {word: str(value) for value, word in enumerate(_ONES)}
-REALS = {"all real numbers", "all reals", "all real", "any real number", "the set of all real numbers", "real numbers"}
+REALS = ("all real numbers", "all reals", "all real", "any real number", "the set of all real numbers", "real numbers")
+NOTHING = ("no solution", "no solutions", "empty set", "the empty set")
+SETS = dict.fromkeys(REALS, r"(-\infty, \infty)") | dict.fromkeys(NOTHING, r"\emptyset")
 POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 
 TEXT = r"\\(?:text(?:bf|it|rm|sf|normal)?|mathrm|mathbf|mathit|mbox|rm)"
@@ -43,7 +46,7 @@ def clean(text: str) -> str:
         if found := form.fullmatch(text):
             return write(found)
     word = words(text)
-    return r"(-\infty, \infty)" if word in REALS else WORDS.get(word, text)
+    return SETS.get(word) or WORDS.get(word, text)
 
 
 _CONDITION = re.compile(rf"{TEXT}\s*\{{\s*,?\s*(?:for|where)\b")
@@ -82,8 +85,9 @@ def _mixed_percent(found: re.Match[str]) -> str:
 _END = r"(?![a-zA-Z])"  # of a command's name
 _PLAIN: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [  # applied anywhere, in this order
     (re.compile(r"\\(?:left|right)\s*(?=\\?[()\[\]{}|])"), ""),
-    (re.compile(rf"\\(?:displaystyle|large|Large){_END}|\\(?:text)?color\s*\{{[a-zA-Z]*\}}"), ""),
-    (re.compile(r"\\(?:mathbf|boldsymbol|vec|hat)\s*\{\s*([a-zA-Z])\s*\}"), r"{\1}"),  # vectors go by their letter
+    (re.compile(rf"\\(?:displaystyle|[lL]arge|[hH]uge|bf){_END}|^\*\*|\*\*$|\\(?:text)?color\s*\{{[a-zA-Z]*\}}"), ""),
+    # Vectors go by their letter, and numbers are numbers in any face.
+    (re.compile(r"\\(?:mathbf|boldsymbol|bm|mathsf|vec|hat|underline|emph)\s*\{\s*([a-zA-Z]|[0-9.,]+)\s*\}"), r"{\1}"),
     (re.compile(rf"\\varnothing{_END}|^\s*\\\{{\s*\\\}}\s*$"), r"\\emptyset"),
     (re.compile(rf"\\leq(?:slant|q)?{_END}|<="), r"\\le "),
     (re.compile(rf"\\geq(?:slant|q)?{_END}|>="), r"\\ge "),
@@ -116,7 +120,10 @@ _PLAIN: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [  
     (re.compile(r"([0-9]{0,20})\.([0-9]{0,20})\\(?:overline|bar)\s*\{?([0-9]{1,20})\}?"), _repeating),
 ]  # fmt: skip
 _DOT = re.compile(r"(?<=[^.\s])\s*[.,;]\s*$")
-_SAID = re.compile(rf"^(?:{TEXT}\s*\{{)?\s*(?:the\s+)?(?:final\s+)?answer(?:\s+is|\s*:)\s*:?\s*\}}?\s*", re.IGNORECASE)
+_SAID = re.compile(
+    rf"^(?:{TEXT}\s*\{{[^{{}}]*:\s*\}}|(?:{TEXT}\s*\{{)?\s*(?:the\s+)?(?:final\s+)?answer(?:\s+is|\s*:)\s*:?\s*\}}?)\s*",
+    re.IGNORECASE,
+)
 _MANY = re.compile(
     rf"(\\?\$\s*)?([0-9]{{1,20}}(?:\.[0-9]{{1,20}})?)\s*(?:{TEXT}\s*\{{\s*)?({'|'.join(POWERS)})\s*\}}?", re.IGNORECASE
 )

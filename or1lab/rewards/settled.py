@@ -17,7 +17,7 @@ from or1lab.rewards.units import UNITS, amount, unlike
 def decide(gold: str, answer: str) -> bool | None:
     """Whether they are the same, where that takes no algebra; else None."""
     gold, answer = plain(gold, answer)
-    for rule in (_spelled, _numbers, _times, _ratios, _amounts, _bases, _choices, _texts, _ellipses):
+    for rule in (_spelled, _numbers, _times, _ratios, _amounts, _bases, _choices, _texts, _dropped):
         if (found := rule(gold, answer)) is not None:
             return found
     return False if unlike(gold, answer) else None
@@ -120,7 +120,7 @@ def _base(based: re.Match[str]) -> int | None:
 
 
 _CHOICE = re.compile(r"\(?\s*([A-H])\s*\)?")
-_CHOSEN = re.compile(r"(?:\(\s*([A-H])\s*\)|([A-H])\s*[.):])\s*\S.*", re.DOTALL)
+_CHOSEN = re.compile(r"(?!.*\).*\(\s*[A-H]\s*\))(?:\(\s*([A-H])\s*\)|([A-H])\s*[.):])\s*\S.*", re.DOTALL)
 _SEVERAL = re.compile(r"[A-H](?:(?:\s*,\s*(?:and\b)?|\s*;|\s+and\b)\s*[A-H])+")
 
 
@@ -134,7 +134,7 @@ def _choices(gold: str, answer: str) -> bool | None:
     return None
 
 
-_MORE = re.compile(r"\b(?:or (?:more|less|fewer|greater|above|below)|at (?:least|most))$")
+_MORE = re.compile(r"\b(?:or (?:more|less|fewer|greater|above|below|so)|root|at (?:least|most))$")
 
 
 def _texts(gold: str, answer: str) -> bool | None:
@@ -162,9 +162,9 @@ def _wordy(text: str) -> bool:
     return sum(len(word) > 1 and word not in ("and", "or") and word not in UNITS for word in found) > 1
 
 
-_ELLIPSIS = re.compile(r"\\[lc]?dots(?![a-zA-Z])|\.\.\.|…")
+_DROPPED = re.compile(r"\\[lc]?dots(?![a-zA-Z])|\.\.\.|…|^(?:[<>]|\\(?:le|ge|ne)(?:q|qslant)?(?![a-zA-Z]))")
 
 
-def _ellipses(gold: str, answer: str) -> bool | None:
-    """Math-Verify leaves out the dots of 1, 2, ..., 10."""
-    return False if bool(_ELLIPSIS.search(gold)) != bool(_ELLIPSIS.search(answer)) else None
+def _dropped(gold: str, answer: str) -> bool | None:
+    r"""Math-Verify leaves out the dots of 1, 2, ..., 10 and the sign before 5 in `\ge 5`."""
+    return False if bool(_DROPPED.search(gold)) != bool(_DROPPED.search(answer)) else None

@@ -2,7 +2,9 @@ r"""Rules for answers: each makes something right that is right, and leaves wron
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -189,3 +191,13 @@ def test_rules_take_no_time_on_hostile_text(text):
         decide(gold, answer)
         pair(gold, answer)
     assert time.monotonic() - begin < 1.0
+
+
+CASES = [json.loads(line) for line in (Path(__file__).parent / "answers.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("about", sorted({case["about"] for case in CASES}))
+def test_answers_of_every_kind_are_judged_as_a_mathematician_would(about):
+    cases = [case for case in CASES if case["about"] == about]
+    found = [verify_math(case.get("response") or f"\\boxed{{{case['answer']}}}", case["gold"]) for case in cases]
+    assert not [(case, one) for case, one in zip(cases, found, strict=True) if one.correct != case["right"]]

@@ -21,7 +21,7 @@ from or1lab.rewards.sandbox import Limits
 
 DATA = ROOT.parent / "shared" / "data"  # not part of the repository
 QUICK = Limits(seconds=1.0)
-PATIENT = Limits(seconds=30.0, assert_seconds=30.0)  # for reference solutions, on a busy machine
+PATIENT = Limits(seconds=60.0, assert_seconds=60.0, total=250.0)  # for reference solutions, on a busy machine
 ADD = {"inputs": [[1, 2], [3, 4]], "outputs": [3, 7], "fn_name": "add"}
 SUM = {"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]}
 CHECK = {
