@@ -6,7 +6,6 @@ Needs only the standard library and rich, and tries torch in child processes: it
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import shutil
@@ -21,6 +20,8 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
+
+from or1lab import process
 
 State = Literal["ok", "note", "wrong"]
 STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "wrong": "bold red"}
@@ -112,8 +113,7 @@ def companions(quick: bool) -> Check:
 
 
 def devices(quick: bool) -> Check:
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    name, cores, build, gpus = "devices", f"{count} CPU cores", torch_build(), nvidia_gpus()
+    name, cores, build, gpus = "devices", f"{process.cores()} CPU cores", torch_build(), nvidia_gpus()
     seen = gpus if quick else output(sys.executable, "-c", GPUS)
     if seen is None:
         return Check(name, "wrong", f"{cores}; torch cannot be imported", setup())

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from or1lab.process import cores
 from or1lab.recipe import ROOT
 
 PACKAGES = (
@@ -23,8 +24,8 @@ def environment() -> dict[str, Any]:
         "packages": {"python": platform.python_version()} | {p: v for p in PACKAGES if (v := _version(p))},
         "hardware": {
             "cpu": _cpu(),
-            "cores": _cores(),
-            "threads": int(os.environ.get("OMP_NUM_THREADS") or _cores()),
+            "cores": cores(),
+            "threads": int(os.environ.get("OMP_NUM_THREADS") or cores()),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "gpus": _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader").splitlines(),
         },
@@ -53,11 +54,6 @@ def _cpu() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    # Those this process may use: a container's share, not the whole machine.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _output(*command: str) -> str:

@@ -11,6 +11,11 @@ import warnings
 from collections.abc import Iterator
 
 
+def cores() -> int:
+    """Those that this process may use: a container's share, not the whole machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def prepare() -> None:
     """Set what our engine needs and quiet what means nothing to a user; what the user has set wins.
 

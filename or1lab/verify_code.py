@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from or1lab.errors import UsageError
+from or1lab.process import cores
 from or1lab.rewards import CodeVerdict
-from or1lab.rewards.code import cores, judge
+from or1lab.rewards.code import judge
 from or1lab.verify_report import Case, NoCase, Report, labels, page, run_cases
 
 HOLDERS = ("tests", "io", "input_output", "ground_truth", "problem")

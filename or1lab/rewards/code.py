@@ -22,7 +22,6 @@ from __future__ import annotations
 import json
 import marshal
 import operator
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +31,7 @@ from typing import Any
 
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError
+from or1lab.process import cores
 from or1lab.rewards import CodeVerdict, Verdict
 from or1lab.rewards.asserts import NoTests, Prepared, cases, prepare
 from or1lab.rewards.compare import Checker, same_text, same_value
@@ -83,11 +83,6 @@ def score_batch(problems: Sequence[Problem], responses: Sequence[str], truncated
     (reason "truncated"), nor one without a python block; "error: ..." where the tests are at fault, or the sandbox."""
     with ThreadPoolExecutor(cores()) as threads:
         return list(threads.map(_score, problems, responses, truncated))
-
-
-def cores() -> int:
-    """How many programs run side by side."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _score(problem: Problem, response: str, cut: bool) -> CodeVerdict:
