@@ -25,7 +25,8 @@ FORMAL = re.compile(r"\\.+|\d.*|[^\W_a]|[^\w\s]|_")  # a lone "a" is the article
 
 def tokens(text: str) -> list[str]:
     """The tokens of a text, in order, in lower case."""
-    text = unicodedata.normalize("NFKC", text).translate(SIGNS)
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).translate(SIGNS)
     text = REWORDED.sub(lambda found: WORDING[found[0]], text)
     return TOKEN.findall(BRACED.sub(r" \1 ", LAYOUT.sub(" ", text)).lower())
 

@@ -53,6 +53,7 @@ def funnel(frame: pd.DataFrame) -> Figure:
         panel.set_ylim(len(frame) - 0.5, -0.5)
         widest = frame["came"].max()
         panel.set_xticks([tick for tick in panel.get_xticks() if tick <= widest])
+        panel.xaxis.set_major_formatter("{x:,.0f}")
         panel.set_xlim(0, widest * 1.75)  # room for the words
         panel.spines["bottom"].set_bounds(0, widest)
         panel.set_xlabel("problems", x=0, ha="left")

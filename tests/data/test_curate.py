@@ -15,6 +15,7 @@ from or1lab.data.curate import STAGES, Wanted, curate
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
 from or1lab.kill_points import EXIT_CODE
+from or1lab.plots import data
 from or1lab.recipe import ROOT
 from tests.data.book import Book
 
@@ -108,6 +109,22 @@ def test_the_folder_says_what_was_done(wanted, tmp_path):
     assert "license: other" in head and "data_files: problems.jsonl" in head
     picture = matplotlib.image.imread(out / "funnel.png")
     assert picture.shape[1] > 1000 and picture[..., :3].std() > 0.05
+
+
+def test_the_funnel_names_what_went_and_how_many():
+    stages = [
+        {"stage": "read", "in": {"math": 9000, "unknown": 3}, "out": {"math": 9000},
+         "removed": {"no problem": {"unknown": 3}}},
+        {"stage": "tests", "in": {"math": 9000}, "out": {"math": 8994},
+         "removed": {"solution fails": {"code": 1}, "empty tests": {"code": 3}, "cut": {"code": 2}}},
+    ]  # fmt: skip
+    frame = data.stages_frame(stages)
+    assert frame["why"].tolist() == ["no problem 3", "empty tests 3\ncut 2\nothers 1"]
+    figure = data.funnel(frame)
+    assert [text.get_text() for text in figure.axes[0].texts] == [
+        "9,000   (no problem 3)", "8,994   (empty tests 3, cut 2, others 1)",
+    ]  # fmt: skip
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["math", "removed"]  # no code, no such bar
 
 
 def test_a_single_licence_is_named(sets, tmp_path):

@@ -88,6 +88,8 @@ def test_answers_that_certainly_differ_keep_both():
     least = most.replace("largest", "smallest")
     assert removed(dedupe.near, problem(most, "21"), problem(least, "5")) == ["", ""]
     assert removed(dedupe.near, problem(most, "21"), problem(least, "21.0"))[1]
+    long = " ".join(["The polynomial was found in an old book about the growth of plants and animals."] * 3)
+    assert removed(dedupe.near, problem(f"{long} {most}", "21"), problem(f"{long} {least}", "5")) == ["", ""]
     assert removed(dedupe.near, problem(most, "21"), problem(most, "5"))[1]  # an equal text, all the same
     assert removed(dedupe.near, problem(most, ["3", "21"]), problem(least, "21"))[1]
 

@@ -69,6 +69,8 @@ def test_a_prompt_beyond_the_limit_is_named(problems, book, tmp_path):
     found = list(difficulty.difficulty(problems, Rollouts(recipe, 4), tmp_path / "r.jsonl", book))
     long = [reason for _, reason in found if reason == "prompt too long: above 9 tokens"]
     assert 0 < len(long) < 5 and len(book.asked) == 5 - len(long)
+    found = list(difficulty.difficulty(problems, ROLLOUTS, tmp_path / "r.jsonl", book))  # with the recipe's own limit
+    assert all(problem.difficulty for problem, _ in found)
 
 
 def test_a_model_is_a_recipe_or_a_folder_or_a_name(tmp_path):

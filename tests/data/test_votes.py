@@ -135,6 +135,13 @@ def test_a_passing_fault_is_retried_and_a_lasting_one_keeps_what_there_is(tmp_pa
         assert [ask["model"] for ask in got] == ["qwen"]
 
 
+def test_after_a_failure_no_more_are_asked_for(tmp_path):
+    many = [GOOD.model_copy(update={"id": f"p{n}", "prompt": f"{n}?"}) for n in range(200)]
+    with endpoint(lambda judge, text: 400) as (address, got), pytest.raises(Or1labError, match="failed on problem"):
+        list(votes.votes(many, Panel(JUDGES, address), tmp_path / "votes.jsonl"))
+    assert len(got) < 200  # of 400
+
+
 def test_without_the_client_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
     with pytest.raises(Or1labError, match="pip install openai"):
