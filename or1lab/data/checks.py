@@ -72,6 +72,8 @@ def tests(problems: Iterable[Problem]) -> Decisions:
         if not problem.solution:
             return "unchecked: no solution"
         verdict = judge(problem.solution, problem.tests or [])
+        if verdict.reason == "timeout":  # once more: the machine may have been busy
+            verdict = judge(problem.solution, problem.tests or [])
         if verdict.reason.startswith("error"):
             return f"corrupted tests: {verdict.reason}"
         passed = f"{verdict.passed} of {verdict.total} tests passed"
