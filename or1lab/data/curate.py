@@ -186,13 +186,13 @@ def _run(stages: Sequence[Stage], files: Sequence[Files], *, strict: bool) -> di
         for loaded in inputs:
             came["unknown"] += len(loaded.skipped)
             for skipped in loaded.skipped:
-                drop(f"no problem: {skipped.reason}", "unknown", id=f"{loaded.name}, row {skipped.number}")
+                drop(f"no problem: {skipped.reason}", "unknown", id=f"{loaded.name}, {loaded.unit} {skipped.number}")
     written = {
         "stage": stage.name, "key": _key(stages), "settings": stage.settings, "in": +came, "out": stayed,
         "removed": gone, "unchecked": unchecked, "seconds": round(time.monotonic() - begin, 2),
     }  # fmt: skip
     if not number and not stayed:
-        first = next((f", row {s.number}: {s.reason}" for loaded in inputs for s in loaded.skipped), "")
+        first = next((f", {loaded.unit} {s.number}: {s.reason}" for loaded in inputs for s in loaded.skipped), "")
         raise Or1labError(f"there is no problem in {', '.join(stage.settings['inputs'])}{first}")
     write_atomic(report, json.dumps(written, indent=1).encode(), "manifest")
     if number:

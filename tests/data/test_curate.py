@@ -65,7 +65,7 @@ def wanted(sets):
 
 
 GONE = {
-    "row 5": "read", "equal": "dedupe", "wrong": "answers", "figure": "figures", "broken": "tests", "near": "near",
+    "line 5": "read", "equal": "dedupe", "wrong": "answers", "figure": "figures", "broken": "tests", "near": "near",
     "leak": "leaks",
 }  # fmt: skip
 
