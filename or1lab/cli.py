@@ -292,6 +292,7 @@ def data_curate(
     endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server, as http://localhost:8000/v1.")] = None,
     judge: Annotated[list[str] | None, typer.Option(help="A model it serves; again for more: 32 votes in all.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the curation in that folder.")] = False,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Curate problems as in section 6 of the paper: duplicates, wrong answers, figures, broken tests, leaks,
@@ -300,7 +301,8 @@ def data_curate(
     from or1lab.data.curate import Wanted, curate
 
     chosen = tuple(name.strip() for name in stages.split(",") if name.strip())
-    wanted = Wanted(tuple(inputs), tuple(against or ()), chosen, model, samples, votes, endpoint, tuple(judge or ()))
+    judges = tuple(judge or ())
+    wanted = Wanted(tuple(inputs), tuple(against or ()), chosen, model, samples, votes, endpoint, judges, strict)
     funnel = curate(wanted, out, resume=resume)
     if json:
         print_json(funnel)
@@ -352,7 +354,7 @@ def data_convert(
     from or1lab.data.load import write
 
     loaded = data_view.opened(source, options or [], strict=strict)
-    count, skipped = write(data_view.watched(loaded), out), data_view.skipped_json(loaded)
+    count, skipped = write(data_view.some(loaded), out), data_view.skipped_json(loaded)
     if json:
         print_json({"written": str(out), "problems": count, "skipped": skipped})
         return

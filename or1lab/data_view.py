@@ -42,6 +42,17 @@ def watched(loaded: Loaded) -> Iterator[Problem]:
     )
 
 
+def some(loaded: Loaded) -> Iterator[Problem]:
+    """The same problems, watched. Raises Or1labError, in the end, if there were none."""
+    empty = True
+    for problem in watched(loaded):
+        empty = False
+        yield problem
+    if empty:
+        first = f"; {loaded.unit} {loaded.skipped[0].number}: {loaded.skipped[0].reason}" if loaded.skipped else ""
+        raise Or1labError(f"{loaded.name} holds no problem{first}")
+
+
 # ------------------------------------------------------------------------------------------------------- stats
 
 
@@ -105,11 +116,7 @@ def skipped_json(loaded: Loaded) -> dict[str, Any]:
 
 def report(loaded: Loaded) -> dict[str, Any]:
     """The stats of all there is. Raises Or1labError if that is nothing."""
-    found = stats(watched(loaded))
-    if not found["problems"]:
-        first = f"; {loaded.unit} {loaded.skipped[0].number}: {loaded.skipped[0].reason}" if loaded.skipped else ""
-        raise Or1labError(f"{loaded.name} holds no problem{first}")
-    return {"source": loaded.name, **found, "skipped": skipped_json(loaded)}
+    return {"source": loaded.name, **stats(some(loaded)), "skipped": skipped_json(loaded)}
 
 
 def show_stats(found: dict[str, Any], console: Console) -> None:

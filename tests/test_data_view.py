@@ -156,6 +156,7 @@ def test_convert_writes_what_stats_counts(or1lab, tmp_path, suffix):
         (["show", "FILE", "-n", "0"], 2, "-n"),
         (["convert", "FILE", "--out", "p.csv"], 2, "neither a .jsonl nor a .parquet file"),
         (["convert", "FILE"], 2, "--out"),
+        (["convert", "FILE", "--out", "p.jsonl"], 1, "holds no problem; line 1: not an object but list"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -72,6 +72,8 @@ def tests(problems: Iterable[Problem]) -> Decisions:
         if not problem.solution:
             return "unchecked: no solution"
         verdict = judge(problem.solution, problem.tests or [])
+        if verdict.reason == "timeout":  # once more: the machine may have been busy
+            verdict = judge(problem.solution, problem.tests or [])
         if verdict.reason.startswith("error"):
             return f"corrupted tests: {verdict.reason}"
         passed = f"{verdict.passed} of {verdict.total} tests passed"
@@ -104,6 +106,8 @@ def faulty(record: Any) -> str:
         return next(filter(None, (_fault(one) for one in [*inputs, *outputs])), "") or (
             "" if record.get("fn_name") or all(map(_text, outputs)) else "incomplete tests: an output is empty"
         )
+    if not {"test_code", "assert_case"} & set(record):
+        return "corrupted tests: no record of a known kind"
     try:
         checking = "test_code" in record
         prepare(record["test_code"] if checking else cases(record["assert_case"]), checking)

@@ -57,6 +57,7 @@ class Wanted:
     votes: Path | None = None
     endpoint: str | None = None
     judges: tuple[str, ...] = ()
+    strict: bool = False  # stop at a row of the inputs that is no problem
 
     def chosen(self) -> tuple[str, ...]:
         """The stages to run, in the paper's order.
@@ -81,7 +82,7 @@ def curate(wanted: Wanted, out: str | Path, *, resume: bool = False, engine: Any
 
     Raises:
         UsageError: impossible wishes; a folder that holds a curation, without `resume`, or one of another kind.
-        Or1labError: the inputs hold no problem.
+        Or1labError: the inputs or a benchmark hold no problem.
     """
     from or1lab.data import card
 
@@ -96,11 +97,13 @@ def curate(wanted: Wanted, out: str | Path, *, resume: bool = False, engine: Any
         reports = _done(stages, files) if resume else []
         with full_disk_explained(out):
             for number in range(len(reports), len(stages)):
-                reports.append(_run(stages[: number + 1], files))
+                reports.append(_run(stages[: number + 1], files, strict=wanted.strict))
             return card.finish(out, reports, files)
 
 
 def _plan(wanted: Wanted, out: Path, engine: Any) -> list[Stage]:
+    # Opened here, so that a wrong name costs no stage; strict, since an item that is skipped would not be kept out.
+    benchmarks = [load.read(name, strict=True) for name in wanted.against]
     made: dict[str, Callable[[], Stage]] = {
         "dedupe": lambda: Stage("dedupe", {}, dedupe.equal),
         "answers": lambda: Stage("answers", {}, checks.answers),
@@ -110,7 +113,7 @@ def _plan(wanted: Wanted, out: Path, engine: Any) -> list[Stage]:
         "leaks": lambda: Stage(
             "leaks",
             {"n": leaks.N, "share": leaks.SHARE, "common": leaks.COMMON, "against": fingerprints(wanted.against)},
-            lambda problems: leaks.leaks(problems, (p for name in wanted.against for p in load.read(name))),
+            lambda problems: leaks.leaks(problems, _items(benchmarks)),
         ),
         "difficulty": lambda: _difficulty(wanted, out, engine),
         "votes": lambda: _votes(wanted, out),
@@ -154,13 +157,13 @@ class Files(NamedTuple):
         return cls(*(out / "stages" / f"{number}-{name}.{kind}" for kind in ("jsonl", "removed", "json")))
 
 
-def _run(stages: Sequence[Stage], files: Sequence[Files]) -> dict[str, Any]:
+def _run(stages: Sequence[Stage], files: Sequence[Files], *, strict: bool) -> dict[str, Any]:
     """Run the last of the stages; its report."""
     number, stage, begin = len(stages) - 1, stages[-1], time.monotonic()
     kept, removed, report = files[number]
     came, stayed, unchecked = Counter[str](), Counter[str](), Counter[str]()
     gone: dict[str, Counter[str]] = {}
-    inputs = [] if number else [load.read(name) for name in stage.settings["inputs"]]
+    inputs = [] if number else [load.read(name, strict=strict) for name in stage.settings["inputs"]]
     problems = read_lines(files[number - 1].kept) if number else _read_all(inputs)
 
     def drop(reason: str, domain: str, **row: str) -> None:
@@ -183,13 +186,13 @@ def _run(stages: Sequence[Stage], files: Sequence[Files]) -> dict[str, Any]:
         for loaded in inputs:
             came["unknown"] += len(loaded.skipped)
             for skipped in loaded.skipped:
-                drop(f"no problem: {skipped.reason}", "unknown", id=f"{loaded.name}, row {skipped.number}")
+                drop(f"no problem: {skipped.reason}", "unknown", id=f"{loaded.name}, {loaded.unit} {skipped.number}")
     written = {
         "stage": stage.name, "key": _key(stages), "settings": stage.settings, "in": +came, "out": stayed,
         "removed": gone, "unchecked": unchecked, "seconds": round(time.monotonic() - begin, 2),
     }  # fmt: skip
     if not number and not stayed:
-        first = next((f", row {s.number}: {s.reason}" for loaded in inputs for s in loaded.skipped), "")
+        first = next((f", {loaded.unit} {s.number}: {s.reason}" for loaded in inputs for s in loaded.skipped), "")
         raise Or1labError(f"there is no problem in {', '.join(stage.settings['inputs'])}{first}")
     write_atomic(report, json.dumps(written, indent=1).encode(), "manifest")
     if number:
@@ -240,6 +243,15 @@ def _read_all(inputs: Iterable[load.Loaded]) -> Iterator[Problem]:
     for loaded in inputs:
         for problem in loaded:
             yield problem if problem.source else problem.model_copy(update={"source": Path(loaded.name).stem})
+
+
+def _items(benchmarks: Iterable[load.Loaded]) -> Iterator[Problem]:
+    for loaded in benchmarks:
+        first = next(loaded, None)
+        if first is None:
+            raise Or1labError(f"the benchmark {loaded.name} holds no problem")
+        yield first
+        yield from loaded
 
 
 def _unique(problems: Iterable[Problem]) -> Decisions:

@@ -7,6 +7,7 @@ import pytest
 from or1lab.data import checks
 from or1lab.data.figures import pointer
 from or1lab.data.problem import Problem
+from or1lab.rewards import code
 
 ADD = "def add(a, b):\n    return a + b\n"
 ADDED = {"fn_name": "add", "inputs": [[1, 2], [3, 4]], "outputs": [3, 7]}
@@ -136,7 +137,7 @@ CUT = "1 " * 150 + "..."
         ({"assert_case": ["assert f(1) =="]}, "corrupted tests: "),
         ({"test_code": "def test(f):\n    assert f(1)", "entry_point": "f"}, "corrupted tests: "),
         ({"test_code": None, "entry_point": "f"}, "corrupted tests: "),
-        ({"something": 1}, "corrupted tests: "),
+        ({"something": 1}, "corrupted tests: no record of a known kind"),
     ],
 )
 def test_tests_must_be_there_and_whole(record, fault):
@@ -156,6 +157,12 @@ def test_tests_must_be_there_and_whole(record, fault):
 )
 def test_the_reference_solution_must_pass_every_test(solution, expected):
     assert reason(checks.tests, program(ADDED, solution)) == expected
+
+
+def test_a_solution_that_runs_out_of_time_is_tried_again(monkeypatch):
+    verdicts = [code.CodeVerdict(False, "timeout", 1, 2), code.CodeVerdict(True, "passed", 2, 2)]
+    monkeypatch.setattr(code, "judge", lambda *_: verdicts.pop(0))
+    assert reason(checks.tests, program(ADDED, ADD)) == "" and not verdicts
 
 
 def test_mathematics_has_no_tests():

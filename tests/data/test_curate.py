@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib.image
 import pytest
@@ -64,7 +65,7 @@ def wanted(sets):
 
 
 GONE = {
-    "row 5": "read", "equal": "dedupe", "wrong": "answers", "figure": "figures", "broken": "tests", "near": "near",
+    "line 5": "read", "equal": "dedupe", "wrong": "answers", "figure": "figures", "broken": "tests", "near": "near",
     "leak": "leaks",
 }  # fmt: skip
 
@@ -165,6 +166,23 @@ def test_inputs_without_a_problem_are_an_error(tmp_path):
     load.write([mathematics("a", "What is 1+1?", "2")], tmp_path / "none.jsonl")
     funnel = curate(Wanted((str(tmp_path / "none.jsonl"),)), tmp_path / "out")  # nothing is in the way
     assert len(funnel["stages"]) == 6
+
+
+def test_a_row_that_is_no_problem_stops_where_strict_and_always_in_a_benchmark(wanted, sets, tmp_path):
+    with pytest.raises(UsageError, match=r"two\.jsonl, line 5 is no problem: not JSON"):
+        curate(replace(wanted, strict=True), tmp_path / "out")
+    (sets / "bench.jsonl").write_text('{"id": "item", "domain": "math", "prompt": "And?"}\n')
+    with pytest.raises(UsageError, match=r"bench\.jsonl, line 1 is no problem: neither gold nor tests"):
+        curate(replace(wanted, stages=("leaks",)), tmp_path / "out")
+    (sets / "bench.jsonl").write_text("\n")
+    with pytest.raises(Or1labError, match=r"the benchmark .*bench\.jsonl holds no problem"):
+        curate(replace(wanted, stages=("leaks",)), tmp_path / "other")
+
+
+def test_an_unknown_benchmark_is_named_before_any_stage_runs(wanted, tmp_path):
+    with pytest.raises(UsageError, match="did you mean 'aime24'"):
+        curate(replace(wanted, against=("aime2024",)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_set_of_which_nothing_is_left_still_has_its_card(tmp_path):

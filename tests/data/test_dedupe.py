@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 
+import numpy as np
 import pytest
 
 from or1lab.data import dedupe
@@ -43,6 +44,11 @@ def removed(stage, *problems: Problem) -> list[str]:
         ("$a\\leq b$, and $\\left(1,2\\right)$", "a \\le b and (1, 2)"),
         ("What is 3 − 2?", "what is $3-2$"),
         ("It is a well-known 9-kilometer walk", "It is a well known 9 kilometer walk."),
+        ("$\\frac12$ of $\\frac mn$", "$\\frac{1}{2}$ of $\\dfrac{m}{n}$"),
+        ("4π ≤ √5 at 30° and x²", "$4\\pi\\leq\\sqrt{5}$ at $30^{\\circ}$ and $x^2$"),
+        ("$f^{\\prime}(x)+f''(x)$", "f'(x) + f''(x)"),
+        ("1,234,567 and $1{,}000$ and 1½", "1234567 and 1000 and 1 1/2"),
+        ("$1+2+\\ldots+.5$", "1 + 2 + ... + 0.5"),
         ("caf\u00e9 \u201cquoted\u201d", "cafe\u0301 \"quoted\""),
     ],
 )  # fmt: skip
@@ -52,10 +58,19 @@ def test_layout_is_no_difference(one, other):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("12-6*19=?", "12-6+19=?"), ("x^2", "x^3"), ("3.14", "314"), ("x^{2y}", "x^2y"), ("1,234", "1 234"), ("n!", "n")],
-)
+    [
+        ("12-6*19=?", "12-6+19=?"), ("x^2", "x^3"), ("3.14", "314"), ("x^{2y}", "x^2y"), ("1,234", "1 234"),
+        ("n!", "n"),
+        ("Find $f'(2)$", "Find $f(2)$"), ("f''(x)", "f'(x)"), (".5 + 3", "5 + 3"), ("10²", "102"), ("1½", "11/2"),
+        ("(1,2)", "(12)"), ("5% of 20", "5 of 20"), ("A'B", "AB"),
+    ],
+)  # fmt: skip
 def test_other_formulas_are_other_texts(one, other):
     assert tokens(one) != tokens(other)
+
+
+def test_an_apostrophe_is_no_prime():
+    assert "'" not in tokens("Rosa's friends' clock isn't at l'Hôpital's; it's 5 o'clock at A's")
 
 
 def test_formal_tokens_are_numbers_signs_commands_and_letters():
@@ -137,3 +152,22 @@ def test_on_public_problems_a_reworded_word_is_found_and_different_problems_stay
     again = [p.model_copy(update={"id": f"{p.id}-again", "prompt": reworded(p.prompt)}) for p in problems]
     found = removed(dedupe.near, *problems, *again)[len(problems) :]
     assert sum(map(bool, found)) / len(found) >= 0.97
+
+
+def test_many_texts_without_numbers_are_not_all_compared(monkeypatch):
+    rng = random.Random(0)
+    words = ["".join(rng.choices("bdfklmnprstaeiou", k=6)) for _ in range(2000)]
+    texts = [" ".join(rng.choices(words, k=30)) for _ in range(3 * dedupe.MANY)]
+    reworded = [text.replace(text.split()[15], "mauve", 1) for text in texts[::2]]
+    compared = []
+    find = np.flatnonzero
+    monkeypatch.setattr(dedupe.np, "flatnonzero", lambda shares: compared.append(shares.size) or find(shares))
+    found = removed(dedupe.near, *map(problem, texts), *map(problem, reworded))
+    assert not any(found[: len(texts)]) and all(found[len(texts) :])
+    assert max(compared) < dedupe.MANY + 20
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("junk", ["^" + " " * 10**6, "\\frac" + " " * 10**6, "^ { " * 10**5, "{" * 10**6, ".1" * 10**5])
+def test_junk_takes_no_more_time_than_its_length(junk):
+    assert len(tokens(junk)) <= len(junk)

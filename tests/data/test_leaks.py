@@ -34,6 +34,7 @@ def index() -> Benchmarks:
         (ITEM.replace("smallest", "least"), "item"),
         (ITEM.replace("smallest", "least").replace("Find", "Compute"), "item"),
         (f"Problem 7 of the contest of 2024. {ITEM} Give the final answer in a box.", "item"),
+        (ITEM.replace("$m$", "\\(\\mathit{m}\\)").replace("$11$", "\\(n=11\\)"), "item"),  # other markup
         (ITEM.replace("48", "47"), ""),  # another problem
         (ITEM[: len(ITEM) // 3], ""),
         ("Find the remainder when $m$ is divided by $1000$.", ""),  # a phrase that many problems share
