@@ -161,7 +161,7 @@ def test_wishes_that_cannot_be_met_are_explained(wanted, tmp_path, wishes, messa
 
 def test_inputs_without_a_problem_are_an_error(tmp_path):
     (tmp_path / "none.jsonl").write_text("[]\n")
-    with pytest.raises(Or1labError, match="no problem in .*none.jsonl, row 1: not an object"):
+    with pytest.raises(Or1labError, match="no problem in .*none.jsonl, line 1: not an object"):
         curate(Wanted((str(tmp_path / "none.jsonl"),)), tmp_path / "out")
     load.write([mathematics("a", "What is 1+1?", "2")], tmp_path / "none.jsonl")
     funnel = curate(Wanted((str(tmp_path / "none.jsonl"),)), tmp_path / "out")  # nothing is in the way
