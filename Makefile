@@ -41,7 +41,7 @@ demo: setup  ## the main job: six training runs, a figure, a table (about seven 
 	  '  $(BIN)/or1lab runs show runs/demo/off-policy/seed-0   the numbers and a sampled chain of thought of one run' \
 	  '  $(BIN)/or1lab train tiny D_T=4 stages.0.steps=20     train another arm: N_SGD = 4'
 
-test: setup  ## the tests (about eight minutes on two cores)
+test: setup  ## the tests (about ten minutes on two cores)
 	@$(BIN)/python -m pytest -m 'not slow and not faults and not browser'
 
 test-slow: setup  ## what takes longer: slow tests, killed processes, notebooks in a browser
