@@ -2,7 +2,8 @@
 
 A problem holds an item when its tokens contain a share of at least `SHARE` of the item's n-grams, and the item's
 numbers in one piece. So an item is found inside a longer text, in other layout or markup and with a word or two
-exchanged; an item with other numbers is another problem, one with another sign is taken for the item. N-grams that more
+exchanged; an item with other numbers is another problem, one with another sign is taken for the item. Of a program's
+task all symbols have to agree: it has no markup, and may turn on a letter or a comma in quotes. N-grams that more
 than `COMMON` items share (an instruction, "relatively prime positive integers") tell nothing and do not count. Items of
 fewer than `SHORT` tokens are found only as the whole text. The n-grams of the benchmarks are held in memory; the
 problems pass by.
@@ -21,7 +22,7 @@ from itertools import islice
 
 from or1lab.data.dedupe import Decisions
 from or1lab.data.problem import Problem
-from or1lab.data.text import tokens
+from or1lab.data.text import formal, tokens
 
 N = 5
 SHARE = 0.5
@@ -37,7 +38,7 @@ class Benchmarks:
     def __init__(self, items: Iterable[Problem]) -> None:
         self.whole: dict[Gram, str] = {}
         self.names: list[str] = []
-        self.numbers: list[str] = []
+        self.firm: list[tuple[bool, str]] = []  # is it a program's task, and what of it has to stand in one piece
         found: dict[Gram, list[int]] = defaultdict(list)  # n-gram -> numbers of the items that hold it
         for item in items:
             words = tokens(item.prompt)
@@ -46,7 +47,7 @@ class Benchmarks:
                 for gram in set(_grams(words)):
                     found[gram].append(len(self.names))
                 self.names.append(item.id)
-                self.numbers.append(_numbers(words))
+                self.firm.append((bool(item.tests), _firm(words, bool(item.tests))))
         self.grams = {gram: held for gram, held in found.items() if len(held) <= COMMON}
         self.sizes = Counter(n for held in self.grams.values() for n in held)
 
@@ -58,8 +59,8 @@ class Benchmarks:
         known = {gram for gram in _grams(words) if gram in self.grams}
         shared = Counter(n for gram in known for n in self.grams[gram])
         likely = [n for n, count in shared.most_common() if count >= SHARE * self.sizes[n]]
-        own = _numbers(words) if likely else ""
-        return next((self.names[n] for n in likely if self.numbers[n] in own), "")
+        own = {code: _firm(words, code) for code in {self.firm[n][0] for n in likely}}
+        return next((self.names[n] for n in likely if self.firm[n][1] in own[self.firm[n][0]]), "")
 
 
 def leaks(problems: Iterable[Problem], benchmarks: Iterable[Problem]) -> Decisions:
@@ -74,5 +75,5 @@ def _grams(words: list[str]) -> Iterator[Gram]:
     return zip(*(islice(words, i, None) for i in range(N)), strict=False)
 
 
-def _numbers(words: list[str]) -> str:
-    return " ".join(["", *(word for word in words if word[0].isdecimal()), ""])
+def _firm(words: list[str], code: bool) -> str:
+    return " ".join(["", *(formal(words) if code else (word for word in words if word[0].isdecimal())), ""])

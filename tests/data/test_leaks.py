@@ -63,6 +63,13 @@ def test_an_instruction_that_many_items_share_is_no_leak():
     assert index.find(items[3].prompt.replace("final", "last")) == "item-23"
 
 
+def test_a_programs_task_turns_on_a_letter_in_quotes():
+    text = "Write a function that returns its text without any letter '{}', small or capital; other letters stay."
+    item = Problem(id="item", domain="code", prompt=text.format("a"), tests={"inputs": [1], "outputs": [1]})
+    index = Benchmarks([item])
+    assert index.find(f"Warm up. {text.format('a')}") == "item" and index.find(text.format("b")) == ""
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="no shared data here")
 def test_public_sets_do_not_leak_into_each_other():
     def read(name: str) -> list[Problem]:
