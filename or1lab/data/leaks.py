@@ -3,7 +3,7 @@
 A problem holds an item when its tokens contain a share of at least `SHARE` of the item's n-grams, and the item's
 numbers in one piece. So an item is found inside a longer text, in other layout or markup and with a word or two
 exchanged; an item with other numbers is another problem, one with another sign is taken for the item. Of a program's
-task all symbols have to agree: it has no markup, and may turn on a letter or a comma in quotes. N-grams that more
+task all symbols have to agree: it has no markup, and may turn on a letter in quotes. N-grams that more
 than `COMMON` items share (an instruction, "relatively prime positive integers") tell nothing and do not count. Items of
 fewer than `SHORT` tokens are found only as the whole text. The n-grams of the benchmarks are held in memory; the
 problems pass by.

@@ -65,9 +65,9 @@ def test_an_instruction_that_many_items_share_is_no_leak():
 
 def test_a_programs_task_turns_on_a_letter_in_quotes():
     text = "Write a function that returns its text without any letter '{}', small or capital; other letters stay."
-    item = Problem(id="item", domain="code", prompt=text.format("a"), tests={"inputs": [1], "outputs": [1]})
+    item = Problem(id="item", domain="code", prompt=text.format("b"), tests={"inputs": [1], "outputs": [1]})
     index = Benchmarks([item])
-    assert index.find(f"Warm up. {text.format('a')}") == "item" and index.find(text.format("b")) == ""
+    assert index.find(f"Warm up. {text.format('b')}") == "item" and index.find(text.format("c")) == ""
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="no shared data here")
