@@ -79,7 +79,7 @@ def quantity(text: str) -> Quantity:
 
 
 def _joined(text: str) -> str:
-    r"""Units in pieces as one: `\text{m}/\text{s}` or `\text{m} \text{s}^{-1}` or `\frac{\text{m}}{\text{s}}` is `\text{m/s}`."""
+    r"""Units in pieces as one, `\text{m/s}`: of `\text{m}/\text{s}`, `\text{m} \text{s}^{-1}`, a fraction of texts."""
 
     def one(found: re.Match[str]) -> str:
         first, raised, bare, word, word_raised, sign, second, second_raised = found.groups()
