@@ -76,6 +76,7 @@ class VllmEngine:
     def stream(self, requests: Sequence[Request], *, tau: float, T: int) -> Iterator[tuple[int, int, Sample]]:
         """Samples as they are finished, without log-probs: (i, j, the sample of requests[i].seeds[j])."""
         ids = self.llm.enqueue(*self._asked(requests, tau, T, logprobs=None), use_tqdm=False)
+        ids = [name.partition("-")[0] for name in ids]  # without what vLLM adds inside: outputs come under these
         places = dict(zip(ids, ((i, j) for i, r in enumerate(requests) for j in range(len(r.seeds))), strict=True))
         engine = self.llm.llm_engine
         try:
