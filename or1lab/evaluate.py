@@ -34,7 +34,7 @@ from or1lab.suites import Suite, load_suite
 if TYPE_CHECKING:
     from or1lab.rollout.source import Source
 
-__all__ = ["Estimate", "Running", "avg_at_k", "evaluate", "evaluate_policy", "maj_at_k", "pass_at_k"]
+__all__ = ["Estimate", "Running", "avg_at_k", "evaluate", "evaluate_policy", "maj_at_k", "named", "pass_at_k"]
 
 # What a result depends on. A folder that was begun with another value of one of these is not gone on with.
 SETTINGS = (
@@ -100,7 +100,7 @@ def evaluate(
     suite = load_suite(suite) if isinstance(suite, str) else suite
     chosen = choose(suite.problems(), problems, suite.name)
     judge = verifier(reward, chosen)
-    found = _model(model, endpoint)
+    found = model if isinstance(model, Model) else named(model, endpoint)
     source = source or _source(found, suite, chosen, endpoint, backend, dtype, tensor_parallel)
     settings = {
         **suite.record(), "problems_hash": problems_hash(chosen), "problems": len(chosen), "model": found.name,
@@ -148,15 +148,14 @@ def choose(problems: Sequence[Problem], wanted: int | None, name: str) -> list[P
     return [problems[i * len(problems) // wanted] for i in range(wanted)]
 
 
-def _model(model: str | Model, endpoint: str | None) -> Model:
-    if isinstance(model, Model):
-        return model
+def named(name: str, endpoint: str | None) -> Model:
+    """The model of that name; with an endpoint nothing of it has to be here. Raises as `models.find_model`."""
     if endpoint is None:
-        return find_model(model)
+        return find_model(name)
     from or1lab.registry import resolve_model
 
-    entry = resolve_model(model)
-    return Model(model, entry.hub if entry else model, entry=entry)
+    entry = resolve_model(name)
+    return Model(name, entry.hub if entry else name, entry=entry)
 
 
 def _source(

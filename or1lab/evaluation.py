@@ -1,6 +1,6 @@
 """The evaluation folder: what a model answered to a suite, and what that is worth.
 
-    manifest.json        suite and version, model, k, temperature, top-p, limit, template, engine, seed, verifier, status
+    manifest.json        suite and version, model, k, temperature, top-p, limit, template, engine, seed, verifier
     problems.jsonl       the problems, in order
     samples/part-*.parquet          the responses, as they came: problem_id, sample, response, length, truncated
     scores/<verifier>/part-*.parquet  the verdicts on each part: reward, correct, reason, answer
@@ -155,6 +155,12 @@ class Evaluation(Recorded):
     def score_parts(self, scores: str) -> list[Path]:
         """The files of verdicts under that name."""
         return sorted((self.folder / "scores" / scores).glob("part-*.parquet"))
+
+    def summary(self, k: int | None = None) -> dict[str, Any]:
+        """Every estimator with its interval, and the settings: see `evaluation_summary.summary`."""
+        from or1lab.evaluation_summary import summary
+
+        return summary(self, k)
 
     # -------------------------------------------------------------------------------------------------- writing
 

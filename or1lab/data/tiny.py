@@ -127,7 +127,7 @@ def verify_tiny(problem: Problem, response: str, truncated: bool) -> Verdict:
 
 
 def find_answer(response: str) -> str | None:
-    r"""The integer in the last `\boxed{}` after `</think>`, as it is written without leading zeros; None without one."""
+    r"""The integer in the last `\boxed{}` after `</think>`, without leading zeros; None without one."""
     _, ended, conclusion = response.partition("</think>")
     _, boxed, content = conclusion.rpartition("\\boxed{")
     integer = INTEGER.match(content)
