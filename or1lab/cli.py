@@ -152,6 +152,22 @@ def sweep(
     raise typer.Exit(result.exit_code)
 
 
+@app.command(epilog="Example: or1lab suites --models")
+def suites(
+    models: Annotated[bool, typer.Option("--models", help="The released models and what is reported of them.")] = False,
+    json: Json = False,
+) -> None:
+    """What can be evaluated: the suites with their settings, or the models that have a name here."""
+    from or1lab import suites_view
+
+    if json:
+        print_json(suites_view.registry() if models else suites_view.suites())
+    elif models:
+        suites_view.show_models(console)
+    else:
+        suites_view.show_suites(console)
+
+
 @app.command(epilog="Example: or1lab figures demo --out figures")
 def figures(
     names: Annotated[list[str] | None, typer.Argument(help="Figures to draw; default all.")] = None,

@@ -114,7 +114,8 @@ class Suite(Strict):
         origin = {"file": str(local), "sha256": _digest(local)} if local and local.is_file() else {}
         return {
             "suite": self.name, "version": self.version, "k": self.k, "temperature": self.temperature,
-            "top_p": self.top_p, "limit": self.limit, "suffix": self.suffix, "options": dict(self.options), **origin,
+            "top_p": self.top_p, "limit": self.limit, "suffix": self.suffix, "prompt_suffix": self.prompt_suffix,
+            "options": dict(self.options), **origin,
         }  # fmt: skip
 
     def problems(self) -> list[Problem]:
