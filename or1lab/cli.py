@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from or1lab.errors import Or1labError, UsageError
-from or1lab.evaluate_cli import evaluate
+from or1lab.evaluate_cli import evaluate, suites
 from or1lab.terminal import Json, console, print_json
 
 app = typer.Typer(
@@ -125,6 +125,7 @@ def preview(
 
 
 app.command(epilog="Example: or1lab evaluate tiny --suite tiny -k 4 --problems 32")(evaluate)
+app.command(epilog="Example: or1lab suites --models")(suites)
 
 
 @app.command(epilog="Example: or1lab sweep demo --seeds 0,1,2 --jobs 2 --resume")
@@ -150,22 +151,6 @@ def sweep(
             [{"run": o.job.folder, "state": o.state, "seconds": o.seconds, "error": o.error} for o in result.outcomes]
         )
     raise typer.Exit(result.exit_code)
-
-
-@app.command(epilog="Example: or1lab suites --models")
-def suites(
-    models: Annotated[bool, typer.Option("--models", help="The released models and what is reported of them.")] = False,
-    json: Json = False,
-) -> None:
-    """What can be evaluated: the suites with their settings, or the models that have a name here."""
-    from or1lab import suites_view
-
-    if json:
-        print_json(suites_view.registry() if models else suites_view.suites())
-    elif models:
-        suites_view.show_models(console)
-    else:
-        suites_view.show_suites(console)
 
 
 @app.command(epilog="Example: or1lab figures demo --out figures")

@@ -1,4 +1,4 @@
-"""`or1lab evaluate`."""
+"""`or1lab evaluate` and `or1lab suites`."""
 
 from __future__ import annotations
 
@@ -147,3 +147,18 @@ def _pairs(texts: list[str]) -> dict[str, Any]:
     from or1lab.recipe import split_override
 
     return dict(map(split_override, texts))
+
+
+def suites(
+    models: Annotated[bool, typer.Option("--models", help="The released models and what is reported of them.")] = False,
+    json: Json = False,
+) -> None:
+    """What can be evaluated: the suites with their settings, or the models that have a name here."""
+    from or1lab import suites_view
+
+    if json:
+        print_json(suites_view.registry() if models else suites_view.suites())
+    elif models:
+        suites_view.show_models(console)
+    else:
+        suites_view.show_suites(console)
