@@ -38,8 +38,8 @@ __all__ = ["Estimate", "Running", "avg_at_k", "evaluate", "evaluate_policy", "ma
 
 # What a result depends on. A folder that was begun with another value of one of these is not gone on with.
 SETTINGS = (
-    "suite", "version", "problems_hash", "model", "step", "model_hash", "k", "temperature", "top_p", "limit", "seed",
-    "suffix", "template_hash", "engine", "engine_version", "dtype", "tensor_parallel",
+    "suite", "version", "problems_hash", "model_hash", "k", "temperature", "top_p", "limit", "seed", "suffix",
+    "template_hash", "engine", "engine_version", "dtype", "tensor_parallel",
 )  # fmt: skip
 PART = 64  # responses kept together
 PATIENCE = 30.0  # seconds until what has come is kept all the same
@@ -99,7 +99,7 @@ def evaluate(
     begin, folder = time.time(), Path(out)
     suite = load_suite(suite) if isinstance(suite, str) else suite
     chosen = choose(suite.problems(), problems, suite.name)
-    judge = verifier(reward, chosen)
+    judge = verifier(reward, chosen)  # before anything is made: what cannot be judged is not sampled
     found = model if isinstance(model, Model) else named(model, endpoint)
     source = source or _source(found, suite, chosen, endpoint, backend, dtype, tensor_parallel)
     settings = {

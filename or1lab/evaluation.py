@@ -66,7 +66,8 @@ class Evaluation(Recorded):
         (paper Figure 8). Needs no new generation, since a sampled prefix does not depend on the limit.
 
         Raises UsageError for a T below 1 or above the limit they were sampled under."""
-        if not 1 <= T <= (sampled := self.manifest["limit"]):
+        sampled = self.manifest["limit"]
+        if not 1 <= T <= sampled:
             raise UsageError(f"a limit of {T} tokens: {self.folder} was sampled under {sampled}, so 1 to {sampled}")
         return Evaluation(self.folder, T)
 

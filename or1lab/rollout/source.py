@@ -93,9 +93,9 @@ def served(name: str, suite: Suite, address: str) -> Source:
     from or1lab.rollout.served import Served
 
     server = Served(address, name, temperature=suite.temperature, top_p=suite.top_p, limit=suite.limit)
-    facts = dict.fromkeys(("model_hash", "engine_version", "dtype", "tensor_parallel"))
-    own: dict[str, Any] = {"engine": server.name, "template_hash": "the server's", "chat_template": True}
-    return Source({**facts, **own, "endpoint": address}, lambda: server)
+    facts: dict[str, Any] = {"model_hash": name, "engine": server.name, "endpoint": address}
+    facts |= {"template_hash": "the server's", "chat_template": True}
+    return Source(facts, lambda: server)
 
 
 def _version(package: str) -> str | None:
