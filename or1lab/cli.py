@@ -5,7 +5,6 @@ Nothing heavy is imported at the top, so that `--help` answers at once. Exit cod
 
 from __future__ import annotations
 
-import json as jsonlib
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,8 @@ import typer
 from rich.console import Console
 
 from or1lab.errors import Or1labError, UsageError
+from or1lab.evaluate_cli import evaluate, suites
+from or1lab.terminal import Json, console, print_json
 
 app = typer.Typer(
     name="or1lab",
@@ -34,8 +35,6 @@ app.add_typer(data_app, name="data")
 app.add_typer(verify_app, name="verify")
 app.add_typer(runs_app, name="runs")
 
-console = Console()
-
 RecipeArg = Annotated[str, typer.Argument(help="Recipe file, or the name of one under experiments/recipes.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides such as D_T=2 or stages.0.steps=3.")
@@ -48,16 +47,11 @@ SetOptions = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Of a published set: file=DIR, split=test, and its own options."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at a row that is no problem instead of skipping it.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.callback()
 def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
     """Options of every command."""
-
-
-def print_json(value: Any) -> None:
-    print(jsonlib.dumps(value, indent=2, default=str))
 
 
 @app.command(epilog="Example: or1lab doctor --json")
@@ -130,6 +124,10 @@ def preview(
             console.print(f"{row['passed']} of {row['total']} tests passed", style="dim", highlight=False)
 
 
+app.command(epilog="Example: or1lab evaluate tiny --suite tiny -k 4 --problems 32")(evaluate)
+app.command(epilog="Example: or1lab suites --models")(suites)
+
+
 @app.command(epilog="Example: or1lab sweep demo --seeds 0,1,2 --jobs 2 --resume")
 def sweep(
     experiment: Annotated[str, typer.Argument(help="Experiment file, or the name of one under experiments/ablations.")],
@@ -153,22 +151,6 @@ def sweep(
             [{"run": o.job.folder, "state": o.state, "seconds": o.seconds, "error": o.error} for o in result.outcomes]
         )
     raise typer.Exit(result.exit_code)
-
-
-@app.command(epilog="Example: or1lab suites --models")
-def suites(
-    models: Annotated[bool, typer.Option("--models", help="The released models and what is reported of them.")] = False,
-    json: Json = False,
-) -> None:
-    """What can be evaluated: the suites with their settings, or the models that have a name here."""
-    from or1lab import suites_view
-
-    if json:
-        print_json(suites_view.registry() if models else suites_view.suites())
-    elif models:
-        suites_view.show_models(console)
-    else:
-        suites_view.show_suites(console)
 
 
 @app.command(epilog="Example: or1lab figures demo --out figures")

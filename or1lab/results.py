@@ -96,3 +96,12 @@ def _summary(run: Run) -> dict[str, Any]:
         "tokens": int(steps["tokens/generated"].sum()),
         "seconds": manifest["seconds"],
     }
+
+
+def best_step(run: Run) -> dict[str, Any] | None:
+    """The evaluation during training (step >= 1) with the highest accuracy at the main temperature, the earliest of
+    equal ones: its record, or None without any. The rule that chooses a checkpoint: it looks at the held-out problems
+    of the run's own data, never at a suite, and not at the final evaluation, which is of other problems."""
+    own = [r for r in run.records() if r["kind"] == "eval" and r["step"] > 0 and not r.get("final")]
+    own = [record for record in own if record["eval/accuracy"] == record["eval/accuracy"]]  # NaN: no verdict
+    return max(own, key=lambda record: record["eval/accuracy"], default=None)

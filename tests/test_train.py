@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Trainer
 
-from or1lab import store, train
+from or1lab import train
 from or1lab.errors import Or1labError, UsageError
 from or1lab.magic.advantages import group_advantages
 from or1lab.magic.trainer import MagicTrainer
@@ -286,7 +287,7 @@ def test_a_full_disk_at_a_checkpoint_is_explained_and_leaves_the_last_one(librar
     def fill(self, model, trial):
         if self.state.global_step == 4:
             (self._writing / "half").mkdir(parents=True)
-            monkeypatch.setattr(store.shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+            monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
             raise library_error
         whole(self, model, trial)
 
