@@ -125,10 +125,11 @@ def find_answer(response: str, *, unfinished: bool = False) -> Answer | None:
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z$\\])|\n\s*\n")
 SUPPOSED = re.compile(r"(?:let|suppose|assume|say|if|consider)\b", re.IGNORECASE)
 DENIED = re.compile(r"answer\s+(?:is\s+not|isn't|is\s+unclear|can\s?not|can't|could\s+not)\b", re.IGNORECASE)
-STATED = re.compile(  # "the answer is 5", "answer 5", "5 is our answer"; not "3 sentences provide an answer"
+STATED = re.compile(  # "the answer is 5", "answer 5", "5 is our answer", "5, the answer"; not "3 ways to an answer"
     r"\banswers?\b(?:[^.!?\n]|\.(?=[0-9]))*?(?:\b(?:is|are|be|equals?|comes?)\b|[:=→])"
     r"|\banswers?\b\W{0,6}(?:of\s+)?\W{0,4}[0-9]"
-    r"|(?:\b(?:is|are|as)|=)\s+(?:[a-z]+\s+){0,3}?answers?\b",
+    r"|(?:\b(?:is|are|as)|=)\s+(?:[a-z]+\s+){0,3}?answers?\b"
+    r"|[0-9]\W{0,6}\b(?:the|our|my)\s+(?:[a-z]+\s+){0,2}?answers?\b",
     re.IGNORECASE,
 )
 CLOSING = re.compile(  # a last sentence that says nothing
@@ -152,7 +153,9 @@ def _stated(prose: str) -> str:
     last = SENTENCE.split(prose)[-1].strip()
     if STATED.search(prose):
         return "" if re.match("(?:suppose|assume)", last, re.IGNORECASE) else prose
-    return "" if SUPPOSED.match(last) or re.search(r"\banswers?\b", last, re.IGNORECASE) else last
+    if "=" not in last and re.search(r"\banswers?\b", last, re.IGNORECASE):  # speaks of one and states none
+        return ""
+    return "" if SUPPOSED.match(last) else last
 
 
 # The formula at the very end of a statement is read like the content of a box, unless it is one of several.
