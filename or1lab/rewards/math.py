@@ -126,7 +126,7 @@ SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z$\\])|\n\s*\n")
 SUPPOSED = re.compile(r"(?:let|suppose|assume|say|if|consider)\b", re.IGNORECASE)
 DENIED = re.compile(r"answer\s+(?:is\s+not|isn't|is\s+unclear|can\s?not|can't|could\s+not)\b", re.IGNORECASE)
 STATED = re.compile(  # "the answer is 5", "answer 5", "5 is our answer", "5, the answer"; not "3 ways to an answer"
-    r"\banswers?\b(?:[^.!?\n]|\.(?=[0-9]))*?(?:\b(?:is|are|be|equals?|comes?)\b|[:=→])"
+    r"\banswers?\b(?:[^.!?\n]|\.(?=[0-9]))*?(?:\b(?:is|are|be|equals?|comes?|remains|becomes)\b|[:=→])"
     r"|\banswers?\b\W{0,6}(?:of\s+)?\W{0,4}[0-9]"
     r"|(?:\b(?:is|are|as)|=)\s+(?:[a-z]+\s+){0,3}?answers?\b"
     r"|[0-9]\W{0,6}\b(?:the|our|my)\s+(?:[a-z]+\s+){0,2}?answers?\b",
