@@ -297,12 +297,29 @@ def evaluate_policy(
     T: int,
     seed: int,
     step: int | str,
+    others: Sequence[float] = (),
 ) -> tuple[dict[str, float], pd.DataFrame]:
-    """Sample `k` responses per problem; means over all of them, and one row per problem and sample."""
+    """Sample `k` responses per problem at the temperature `tau`, and as many at each of `others`.
+
+    Means over all responses of a temperature (those of the others as `eval/accuracy/tau-0.6`), and one row per problem,
+    temperature and sample. The same seeds serve every temperature."""
+    values: dict[str, float] = {}
+    frames = []
+    for own in (tau, *others):
+        means, frame = _at_temperature(engine, tokenizer, problems, reward, k=k, tau=own, T=T, seed=seed, step=step)
+        values |= means if own == tau else {f"{name}/tau-{own:g}": mean for name, mean in means.items()}
+        frames.append(frame.assign(tau=own))
+    return values, pd.concat(frames, ignore_index=True)
+
+
+def _at_temperature(
+    engine: Engine, tokenizer: Any, problems: Sequence[Problem], reward: RewardFn, **how: Any
+) -> tuple[dict[str, float], pd.DataFrame]:
     from or1lab.magic.diagnostics import by_domain, response_metrics
     from or1lab.rollout.buffer import collect
 
-    buffer = collect(engine, tokenizer, problems, reward, group=k, tau=tau, T=T, seed=seed, step=f"eval/{step}")
+    how |= {"group": how.pop("k"), "step": f"eval/{how['step']}"}
+    buffer = collect(engine, tokenizer, problems, reward, **how)
     means = response_metrics(buffer.rewards, buffer.truncated, buffer.lengths)
     values = {
         "eval/accuracy": means["reward/mean"],
