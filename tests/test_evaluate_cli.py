@@ -1,4 +1,4 @@
-"""`or1lab evaluate` as a user meets it. A server answers, so that no engine is started; one slow test kills a real one."""
+"""`or1lab evaluate` as a user meets it. A server answers, so no engine is started; one slow test kills a real one."""
 
 from __future__ import annotations
 
@@ -35,10 +35,8 @@ def toy(tmp_path) -> Path:
 def answers(asked):
     """Right but for q3; of q4 three wordings of one half."""
     number = int(asked["messages"][0]["content"][0])
-    if number == 4:
-        text = ["0.5", "\\frac12", "\\dfrac{1}{2}"][asked["seed"] % 3]
-    else:
-        text = str(number + 1 + (number == 3))
+    halves = ["0.5", "\\frac12", "\\dfrac{1}{2}"]
+    text = halves[asked["seed"] % 3] if number == 4 else str(number + 1 + (number == 3))
     return [(f"<think>so</think>\\boxed{{{text}}}", 3 + number, "stop")]
 
 
