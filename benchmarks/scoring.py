@@ -1,7 +1,7 @@
 """Judging a stored evaluation of mathematics: python -m benchmarks.scoring [--json]
 
 500 problems x 32 responses of a thousand characters, with 8 different answers a problem, so 4,000 pairs of a gold and
-an answer: integers, fractions, terms with roots and powers, and pairs and intervals in equal parts, half of them right in
+an answer: integers, fractions, terms with roots and powers, pairs and intervals in equal parts, half of them right in
 some wording. Timed are the verdicts (`or1lab evaluate --rescore`), and which answers of a problem are the same, for
 majority votes. The workers start with nothing remembered. Processor time is theirs and ours; on two idle cores the
 clock shows about half of it.
