@@ -89,7 +89,7 @@ def labels(
         label = 1
         while any(open_ := [_most_frequent(row, known) for row, known in zip(texts, found, strict=True)]):
             for known, first in zip(found, open_, strict=True):
-                known.update({text: label for text in first})
+                known.update(dict.fromkeys(first, label))
             if same and label <= CLASSES:
                 join(open_, label)
             label += 1
@@ -101,7 +101,7 @@ def _most_frequent(row: list[str], known: dict[str, int]) -> list[str]:
     return [text for text, _ in Counter(text for text in row if text and text not in known).most_common(1)]
 
 
-# -------------------------------------------------------------------------------------------------------- who wins a vote
+# ------------------------------------------------------------------------------------------------------ who wins a vote
 
 
 def worths(labels: NDArray[np.int64], correct: NDArray[np.bool_], k: int, *, replace: bool = False) -> float:
@@ -157,7 +157,8 @@ def win_share(votes: tuple[int, ...], blank: int, size: int, k: int, replace: bo
         rivals = {n: others[n] for n in terms if _drawn(n, k, K, replace)[m:].sum() > NEGLIGIBLE}
         free = K - size - sum(n * count for n, count in rivals.items())  # samples of which any number may be drawn
         y, weights = _quadrature(min(sum(rivals.values()), (k - m) // m))
-        value = (np.exp(free * k / K * (roots - 1)) if replace else (1 + k / K * (roots - 1)) ** free) * roots ** (m - k)
+        drawn = np.exp(free * k / K * (roots - 1)) if replace else (1 + k / K * (roots - 1)) ** free
+        value = drawn * roots ** (m - k)
         for n, count in rivals.items():
             factor = below[n][m] + y * terms[n][m]
             value = value * (factor if count == 1 else factor**count)
