@@ -8,7 +8,8 @@ A table is (P, K): P problems, K samples of each. Every function takes `over`, t
 
 Intervals over runs (seeds of a training) are in `stats.py`. How the bounds come about is in `intervals.py`, how often
 they hold the truth in benchmarks/results/coverage.json (`python -m benchmarks.coverage`). One problem alone says
-nothing over problems, and one sample of each nothing about how lengths vary: such bounds are NaN (`Estimate.known` is False).
+nothing over problems, and one sample of each nothing about how lengths vary: such bounds are NaN
+(`Estimate.known` is False).
 """
 
 from __future__ import annotations
