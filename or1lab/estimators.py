@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from or1lab import intervals
 from or1lab.intervals import Bools, Floats, Over
-from or1lab.majority import worths
+from or1lab.majority import chance_right
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,11 @@ def maj_at_k(labels: ArrayLike, correct: ArrayLike, k: int, *, over: Over = "pro
             f"{classes.dtype} {classes.shape}"
         )
     rows = list(zip(classes, table, strict=True))
-    means = np.array([worths(*row, k) for row in rows])
+    means = np.array([chance_right(*row, k) for row in rows])
     (P, K), m = table.shape, float(means.mean())
     if _checked(over) == "problems":
         return Estimate(m, *intervals.share_of_means(means, P * K / k), over, P, K)
-    drawn = np.array([worths(*row, k, replace=True) for row in rows])
+    drawn = np.array([chance_right(*row, k, replace=True) for row in rows])
     variance = float((drawn * (1 - drawn)).mean()) * k / K / P
     n = max(P * K / k, m * (1 - m) / variance) if variance else P * K / k
     return Estimate(m, *intervals.wilson(m, n, intervals.student(np.inf)), over, P, K)

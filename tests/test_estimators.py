@@ -28,7 +28,7 @@ from or1lab.estimators import (
     tokens_per_solved,
     truncation_share,
 )
-from or1lab.majority import worths
+from or1lab.majority import chance_right
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.random((7, 6)) < RNG.random((7, 1))
@@ -75,7 +75,7 @@ def test_majority_is_the_mean_over_all_choices(row, data):
     k = data.draw(st.integers(1, len(row)))
     labels, correct = np.array([label for label, _ in row]), np.array([right for _, right in row])
     plain = np.mean([vote(*zip(*some, strict=True)) for some in itertools.combinations(row, k)])
-    assert worths(labels, correct, k) == pytest.approx(plain, abs=1e-12)
+    assert chance_right(labels, correct, k) == pytest.approx(plain, abs=1e-12)
     if k == 1:
         assert maj_at_k(labels[None], correct[None], 1).value == pytest.approx(correct.mean())
 
@@ -86,7 +86,7 @@ def test_majority_with_replacement(row, data):
     k = data.draw(st.integers(1, len(row)))
     labels, correct = np.array([label for label, _ in row]), np.array([right for _, right in row])
     plain = np.mean([vote(*zip(*some, strict=True)) for some in itertools.product(row, repeat=k)])
-    assert worths(labels, correct, k, replace=True) == pytest.approx(plain, abs=1e-10)
+    assert chance_right(labels, correct, k, replace=True) == pytest.approx(plain, abs=1e-10)
 
 
 @pytest.mark.parametrize(

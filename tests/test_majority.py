@@ -45,6 +45,7 @@ def test_known_verdicts_are_not_asked_for_again():
     found = labels(rows, ["x"], same, correct=[[True, True, False, False, False]])
     assert found.tolist() == [[0, 0, 1, 1, -1]]
     assert asked == [("y", "Y")]
+    assert labels(rows, ["x"], correct=[[True, True, False, False, False]]).tolist() == [[0, 1, 2, 3, -1]]
 
 
 def test_comparisons_are_few_and_never_repeated():
