@@ -17,7 +17,7 @@ from scipy import stats
 
 Same = Callable[[str, str], bool]
 
-CLASSES = 16  # of wrong answers in a problem that others are compared with; the rest are told apart by their letters
+CLASSES = 8  # of wrong answers in a problem, the most frequent, that others are compared with; the rest hardly win
 THREADS = 2  # comparisons at a time, as many as the verifier has workers
 NEGLIGIBLE = 1e-16  # chance of a count that rounding would swallow anyway
 
