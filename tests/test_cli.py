@@ -17,8 +17,8 @@ from or1lab.recipe import ROOT
 HEAVY = {"torch", "transformers", "trl", "vllm", "wandb"}
 SMALL = Path(__file__).parent / "small.yaml"
 COMMANDS = [
-    "doctor", "show", "train", "preview", "evaluate", "sweep", "figures", "tables", "runs list", "runs show", "tiny build",
-    "suites", "verify math", "data stats", "data show", "data convert", "data curate",
+    "doctor", "show", "train", "preview", "evaluate", "sweep", "figures", "tables", "runs list", "runs show",
+    "suites", "tiny build", "verify math", "data stats", "data show", "data convert", "data curate",
 ]  # fmt: skip
 
 
