@@ -16,7 +16,8 @@ RETRIES = 5
 WORKERS = 16  # requests at a time
 TIMEOUT = 120.0  # seconds without a word from the server
 
-Task, Result = TypeVar("Task"), TypeVar("Result")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 def connect(address: str, what: str, *, timeout: float = TIMEOUT) -> Any:

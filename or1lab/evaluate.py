@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -218,37 +219,48 @@ def _run(
     reward: RewardFn,
     watch: Callable[[Running], None],
 ) -> None:
-    """Judge what is stored and not judged, then sample what is missing, part by part."""
+    """Judge what is stored and not judged, and sample what is missing, part by part: the one beside the other, so that
+    no GPU waits for programs to be tested."""
     score_, version = _Score(len(asked), watch), evaluation.manifest["scores"]
     judged = {path.name: path for path in evaluation.score_parts(version)}
-    for part in evaluation.parts():
-        if part.name in judged:
-            score_.add(pd.read_parquet(part, columns=["truncated"]), pd.read_parquet(judged[part.name]))
-        else:
-            score_.add(pd.read_parquet(part, columns=["truncated"]), score(evaluation, part, reward, version))
-    stored = evaluation.stored()
-    if all(one.place in stored for one in asked):
-        return
+    stored, waiting = evaluation.stored(), list[Future[None]]()
     kept: list[Response] = []
-    since = time.monotonic()
+
+    def judge(part: Path, samples: pd.DataFrame) -> None:
+        score_.add(samples, score(evaluation, part, reward, version))
 
     def keep() -> None:
         frame = _frame(kept)
         kept.clear()
-        score_.add(frame, score(evaluation, evaluation.write_samples(frame), reward, version))
+        waiting.append(judging.submit(judge, evaluation.write_samples(frame), frame[["truncated"]]))
+        while waiting and waiting[0].done():
+            waiting.pop(0).result()  # raises what judging has raised
 
+    judging = ThreadPoolExecutor(1)
     try:
-        for batch in source.start().sample(asked, stored):
-            kept += batch
-            if len(kept) >= PART or time.monotonic() - since > PATIENCE:
+        for part in evaluation.parts():
+            truncated = pd.read_parquet(part, columns=["truncated"])
+            if part.name in judged:
+                waiting.append(judging.submit(score_.add, truncated, pd.read_parquet(judged[part.name])))
+            else:
+                waiting.append(judging.submit(judge, part, truncated))
+        if any(one.place not in stored for one in asked):
+            since = time.monotonic()
+            for batch in source.start().sample(asked, stored):
+                kept += batch
+                if len(kept) >= PART or time.monotonic() - since > PATIENCE:
+                    keep()
+                    since = time.monotonic()
+            if kept:
                 keep()
-                since = time.monotonic()
+        for future in waiting:
+            future.result()
     except BaseException:
         if kept:  # a server may have answered many others; they are judged when the evaluation is gone on with
             evaluation.write_samples(_frame(kept))
         raise
-    if kept:
-        keep()
+    finally:
+        judging.shutdown(cancel_futures=True)
 
 
 def _frame(responses: Sequence[Response]) -> pd.DataFrame:
@@ -297,12 +309,29 @@ def evaluate_policy(
     T: int,
     seed: int,
     step: int | str,
+    others: Sequence[float] = (),
 ) -> tuple[dict[str, float], pd.DataFrame]:
-    """Sample `k` responses per problem; means over all of them, and one row per problem and sample."""
+    """Sample `k` responses per problem at the temperature `tau`, and as many at each of `others`.
+
+    Means over all responses of a temperature (those of the others as `eval/accuracy/tau-0.6`), and one row per problem,
+    temperature and sample. The same seeds serve every temperature."""
+    values: dict[str, float] = {}
+    frames = []
+    for own in (tau, *others):
+        means, frame = _at_temperature(engine, tokenizer, problems, reward, k=k, tau=own, T=T, seed=seed, step=step)
+        values |= means if own == tau else {f"{name}/tau-{own:g}": mean for name, mean in means.items()}
+        frames.append(frame.assign(tau=own))
+    return values, pd.concat(frames, ignore_index=True)
+
+
+def _at_temperature(
+    engine: Engine, tokenizer: Any, problems: Sequence[Problem], reward: RewardFn, **how: Any
+) -> tuple[dict[str, float], pd.DataFrame]:
     from or1lab.magic.diagnostics import by_domain, response_metrics
     from or1lab.rollout.buffer import collect
 
-    buffer = collect(engine, tokenizer, problems, reward, group=k, tau=tau, T=T, seed=seed, step=f"eval/{step}")
+    how |= {"group": how.pop("k"), "step": f"eval/{how['step']}"}
+    buffer = collect(engine, tokenizer, problems, reward, **how)
     means = response_metrics(buffer.rewards, buffer.truncated, buffer.lengths)
     values = {
         "eval/accuracy": means["reward/mean"],

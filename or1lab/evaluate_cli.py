@@ -63,7 +63,10 @@ def evaluate(
     if rescore is not None or compare is not None:
         if model or suite or (rescore and compare):
             raise UsageError("--rescore DIR and --compare DIR DIR stand alone")
-        _rescore(rescore, screen, json) if rescore else _compare(*compare, json)  # type: ignore[misc]
+        if rescore:
+            _rescore(rescore, screen, json)
+        if compare:
+            _compare(compare[0], compare[1], json)
         return
     if not model:
         raise UsageError("which model? or1lab evaluate MODEL --suite NAME (or --rescore DIR, --compare DIR DIR)")

@@ -6,6 +6,7 @@ Answers are the same by the verifier, not by their letters: 1/2 and 0.5 vote tog
 from __future__ import annotations
 
 import functools
+import operator
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from scipy import stats
 
 Same = Callable[[str, str], bool]
 
-CLASSES = 16  # of wrong answers in a problem that others are compared with; the rest are told apart by their letters
+CLASSES = 8  # of wrong answers in a problem, the most frequent, that others are compared with; the rest hardly win
 THREADS = 2  # comparisons at a time, as many as the verifier has workers
 NEGLIGIBLE = 1e-16  # chance of a count that rounding would swallow anyway
 
@@ -46,8 +47,9 @@ def labels(
         answers: K answers of each of P problems, as extracted.
         golds: the gold answer of each problem, several that are all right, or None.
         same: whether two answers (the first may be a gold) are the same, e.g. `same_math`; None: equal strings alone.
-        correct: verdicts, (P, K), if they are known: right answers are then the gold's class without being compared
-            again, and no wrong one is in it.
+        correct: verdicts of `same`'s verifier on the samples, (P, K), if they are known: right answers are then the
+            gold's class without being compared again, and no wrong one is in it. Of no effect without `same`: tests,
+            say, find two programs right that are not the same answer.
 
     Raises:
         ValueError: another number of golds or verdicts than of problems or answers; unequal numbers of samples.
@@ -65,10 +67,11 @@ def labels(
     for i, row in enumerate(texts):
         gold = golds[i] if golds is not None else None
         wanted = {one.strip() for one in ([gold] if isinstance(gold, str) else gold or [])}
-        if correct is not None:
+        if same and correct is not None:
             wanted = {text for text, verdict in zip(row, correct[i], strict=True) if verdict and text}
         right.append(wanted)
         found.append({text: 0 for text in row if text in wanted})
+    alike = same or operator.eq
     with ThreadPoolExecutor(THREADS) as threads:
 
         def join(firsts: list[list[str]], label: int) -> None:
@@ -80,16 +83,16 @@ def labels(
                 for text in dict.fromkeys(row)
                 if text and text not in found[i]
             ]
-            for (i, _, text), alike in zip(pairs, threads.map(lambda pair: same(*pair[1:]), pairs), strict=True):  # type: ignore[misc]
-                if alike:
-                    found[i].setdefault(text, label)
+            for (i, _, text), yes in zip(pairs, threads.map(lambda pair: alike(*pair[1:]), pairs), strict=True):
+                if yes:
+                    found[i][text] = label
 
         if same and correct is None:
             join([sorted(golds_) for golds_ in right], 0)
         label = 1
         while any(open_ := [_most_frequent(row, known) for row, known in zip(texts, found, strict=True)]):
             for known, first in zip(found, open_, strict=True):
-                known.update({text: label for text in first})
+                known.update(dict.fromkeys(first, label))
             if same and label <= CLASSES:
                 join(open_, label)
             label += 1
@@ -101,10 +104,10 @@ def _most_frequent(row: list[str], known: dict[str, int]) -> list[str]:
     return [text for text, _ in Counter(text for text in row if text and text not in known).most_common(1)]
 
 
-# -------------------------------------------------------------------------------------------------------- who wins a vote
+# ------------------------------------------------------------------------------------------------------ who wins a vote
 
 
-def worths(labels: NDArray[np.int64], correct: NDArray[np.bool_], k: int, *, replace: bool = False) -> float:
+def chance_right(labels: NDArray[np.int64], correct: NDArray[np.bool_], k: int, *, replace: bool = False) -> float:
     """Chance that the most frequent answer among k of a problem's K samples is right; the rule is `maj_at_k`'s.
 
     Args:
@@ -157,7 +160,8 @@ def win_share(votes: tuple[int, ...], blank: int, size: int, k: int, replace: bo
         rivals = {n: others[n] for n in terms if _drawn(n, k, K, replace)[m:].sum() > NEGLIGIBLE}
         free = K - size - sum(n * count for n, count in rivals.items())  # samples of which any number may be drawn
         y, weights = _quadrature(min(sum(rivals.values()), (k - m) // m))
-        value = (np.exp(free * k / K * (roots - 1)) if replace else (1 + k / K * (roots - 1)) ** free) * roots ** (m - k)
+        drawn = np.exp(free * k / K * (roots - 1)) if replace else (1 + k / K * (roots - 1)) ** free
+        value = drawn * roots ** (m - k)
         for n, count in rivals.items():
             factor = below[n][m] + y * terms[n][m]
             value = value * (factor if count == 1 else factor**count)

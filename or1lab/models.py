@@ -11,7 +11,7 @@ from or1lab import sources
 from or1lab.errors import Or1labError, UsageError
 from or1lab.manifest import MANIFEST
 from or1lab.recipe import Recipe, load_recipe
-from or1lab.results import best_step
+from or1lab.results import best_step, stored_as
 from or1lab.store import METRICS, Run
 
 PRESETS = ("tiny", "smol")
@@ -82,16 +82,18 @@ def _registered(name: str) -> Any:
 
 def _of_run(name: str, run: Run, wanted: str) -> Model:
     recipe = Recipe.model_validate(run.manifest["recipe"])
-    folder = run.folder / "checkpoints"
-    stored = sorted(int(path.name.partition("-")[2]) for path in folder.glob("checkpoint-*[0-9]"))
-    steps = [f"@{step}" for step in stored] + ["@final"] * (folder / "final" / "config.json").is_file()
-    if not steps:
-        raise UsageError(f"{run.folder} holds no model yet: no checkpoint is whole (recipe: checkpoint.every)")
-    if wanted == "best":
-        wanted = str((best_step(run) or {}).get("step", "best"))
-    if f"@{wanted}" not in steps:
-        raise UsageError(f"{run.folder} holds no model of step '{wanted}'; there are: {', '.join(steps)}")
-    if wanted != "final":
-        return Model(name, sources.model_folder(str(folder / f"checkpoint-{wanted}")), recipe, int(wanted))
-    last = run.last("step")
-    return Model(name, sources.model_folder(str(folder / "final")), recipe, last["step"] if last else None)
+    folder, last = run.folder / "checkpoints", run.last("step")
+    if wanted == "final" and last:
+        wanted, found = str(last["step"]), folder / "final" if (folder / "final").is_dir() else None
+    else:
+        best = best_step(run) if wanted == "best" else None
+        step = str(best["step"]) if best else wanted
+        wanted, found = step, stored_as(run, int(step)) if step.isdecimal() else None
+    if found is None:
+        steps = sorted(int(path.name.partition("-")[2]) for path in folder.glob("checkpoint-*[0-9]"))
+        there = [f"@{step}" for step in steps] + ["@final"] * (folder / "final").is_dir()
+        raise UsageError(
+            f"{run.folder} holds no model of step '{wanted}'; there are: {', '.join(there) or 'none'} (how many stay: "
+            "checkpoint.keep of the recipe)"
+        )
+    return Model(name, sources.model_folder(str(found)), recipe, int(wanted))

@@ -78,7 +78,7 @@ class VllmEngine:
         ids = self.llm.enqueue(*self._asked(requests, tau, T, logprobs=None), use_tqdm=False)
         ids = [name.partition("-")[0] for name in ids]  # without what vLLM adds inside: outputs come under these
         places = dict(zip(ids, ((i, j) for i, r in enumerate(requests) for j in range(len(r.seeds))), strict=True))
-        engine = self.llm.llm_engine
+        engine: Any = self.llm.llm_engine
         try:
             while engine.has_unfinished_requests():
                 for output in engine.step():
