@@ -111,7 +111,10 @@ def evaluate(
     if not settings["chat_template"] and {problem.domain for problem in chosen} != {"tiny"}:
         warnings.warn(f"{found.name} has no chat template: it is given the questions as plain text", stacklevel=2)
     evaluation = _existing(folder, settings, resume) or _create(folder, settings, chosen, judge)
-    if evaluation.manifest["status"] == "finished" and evaluation.manifest["scores"] == judge["version"]:
+    if evaluation.manifest["status"] == "finished":
+        if evaluation.manifest["scores"] != judge["version"]:
+            told = f"{folder} was judged by another version of the verifier; or1lab evaluate --rescore {folder}"
+            warnings.warn(told, stacklevel=2)
         return evaluation
     with evaluation.lock():
         evaluation.sweep()
