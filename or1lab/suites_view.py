@@ -52,6 +52,4 @@ def show_models(console: Console) -> None:
         cells = (f"{entry.reported[suite].value:.1f}" if suite in entry.reported else "-" for suite in first)
         table.add_row(entry.key, entry.hub, entry.kind, *cells)
     console.print(table)
-    console.print(
-        "Reported percent: Table 13 (previews: README of April). Again: or1lab evaluate MODEL --suite NAME"
-    )
+    console.print("Reported percent: Table 13 (previews: README of April). Again: or1lab evaluate MODEL --suite NAME")
