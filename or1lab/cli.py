@@ -5,7 +5,6 @@ Nothing heavy is imported at the top, so that `--help` answers at once. Exit cod
 
 from __future__ import annotations
 
-import json as jsonlib
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,8 @@ import typer
 from rich.console import Console
 
 from or1lab.errors import Or1labError, UsageError
+from or1lab.evaluate_cli import evaluate, suites
+from or1lab.terminal import Json, console, print_json
 
 app = typer.Typer(
     name="or1lab",
@@ -34,8 +35,6 @@ app.add_typer(data_app, name="data")
 app.add_typer(verify_app, name="verify")
 app.add_typer(runs_app, name="runs")
 
-console = Console()
-
 RecipeArg = Annotated[str, typer.Argument(help="Recipe file, or the name of one under experiments/recipes.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides such as D_T=2 or stages.0.steps=3.")
@@ -48,16 +47,11 @@ SetOptions = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Of a published set: file=DIR, split=test, and its own options."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at a row that is no problem instead of skipping it.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.callback()
 def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
     """Options of every command."""
-
-
-def print_json(value: Any) -> None:
-    print(jsonlib.dumps(value, indent=2, default=str))
 
 
 @app.command(epilog="Example: or1lab doctor --json")
@@ -128,6 +122,10 @@ def preview(
             console.print(f"gold: {row['gold']}", style="dim", markup=False)
         if row.get("total"):
             console.print(f"{row['passed']} of {row['total']} tests passed", style="dim", highlight=False)
+
+
+app.command(epilog="Example: or1lab evaluate tiny --suite tiny -k 4 --problems 32")(evaluate)
+app.command(epilog="Example: or1lab suites --models")(suites)
 
 
 @app.command(epilog="Example: or1lab sweep demo --seeds 0,1,2 --jobs 2 --resume")

@@ -1,7 +1,7 @@
 """Named places where a process can be made to end as a SIGKILL would end it: tests prove there that nothing is lost.
 
 OR1LAB_KILL_AT=NAME ends the process when it reaches that place, OR1LAB_KILL_AT=NAME:3 when it does so for the third
-time. A name that is not one of POINTS is an error as soon as this module is imported.
+time. A name that is in neither list is an error as soon as this module is imported.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ POINTS = (
     "sync/before", "sync/after",
     "finished/before", "finished/after",
 )  # fmt: skip
+EVALUATION_POINTS = (  # besides manifest/*
+    "samples/before", "samples/aside", "samples/renamed",  # responses, as they come
+    "scores/before", "scores/aside", "scores/renamed",  # verdicts on them; last, which answers are the same
+    "evaluated/before", "evaluated/after",
+)  # fmt: skip
 
 _name, _left = "", 0
 
@@ -39,7 +44,7 @@ def arm(wanted: str) -> None:
     global _name, _left
     name, _, count = wanted.partition(":")
     if wanted:
-        check_names([name], POINTS, "kill point")
+        check_names([name], POINTS + EVALUATION_POINTS, "kill point")
         if not (count or "1").isdecimal():
             raise UsageError(f"{VARIABLE}={wanted}: after the colon comes a count")
     _name, _left = name, int(count or 1)
@@ -50,7 +55,7 @@ def kill_point(name: str, last_act: Callable[[], object] | None = None) -> None:
     global _left
     if not _name:
         return
-    check_names([name], POINTS, "kill point")
+    check_names([name], POINTS + EVALUATION_POINTS, "kill point")
     if name == _name:
         _left -= 1
         if _left == 0:

@@ -87,7 +87,16 @@ class Eval(Strict):
     final_problems: Positive = knob(256, "held-out problems of the last evaluation", "ours")
     final_k: Positive = knob(8, "samples per problem of the last evaluation", "ours")
     tau: float = knob(1.0, "sampling temperature of the evaluation", "paper §8.1", gt=0)
+    temperatures: tuple[Annotated[float, Field(gt=0)], ...] = knob(
+        (), "all of an evaluation's temperatures, each with its own k samples; default eval.tau alone", "ours"
+    )
     T: Positive | None = knob(None, "limit of the evaluation; default the last stage's T", "ours")
+
+
+    @property
+    def others(self) -> tuple[float, ...]:
+        """Temperatures besides the main one, tau."""
+        return tuple(tau for tau in dict.fromkeys(self.temperatures) if tau != self.tau)
 
 
 class Checkpoint(Strict):

@@ -96,3 +96,32 @@ def _summary(run: Run) -> dict[str, Any]:
         "tokens": int(steps["tokens/generated"].sum()),
         "seconds": manifest["seconds"],
     }
+
+
+def stored_as(run: Run, step: int) -> Path | None:
+    """The folder of the model after that training step, if it is still there: a checkpoint, or the final model."""
+    checkpoint, final = (run.folder / "checkpoints" / name for name in (f"checkpoint-{step}", "final"))
+    if checkpoint.is_dir():
+        return checkpoint
+    last = run.last("step")
+    return final if final.is_dir() and last and last["step"] == step else None
+
+
+def best_step(run: Run) -> dict[str, Any] | None:
+    """The rule that chooses a checkpoint: the training step (from 1) whose evaluation has the highest accuracy at the
+    main temperature, over the problems that all of the run's evaluations share; the earliest of equal ones.
+
+    It looks at the held-out problems of the run's own data, never at a suite. Returns step, accuracy and the number of
+    problems, or None where nothing was evaluated."""
+    frame = run.evals
+    if not len(frame):
+        return None
+    frame = frame[(frame["step"] > 0) & ~frame["reason"].str.startswith("error")]
+    if "tau" in frame:
+        frame = frame[frame["tau"] == run.manifest["recipe"]["eval"]["tau"]]
+    steps = frame.groupby("step")["problem_id"].agg(set)
+    shared = set.intersection(*steps) if len(steps) else set()
+    if not shared:
+        return None
+    means = frame[frame["problem_id"].isin(shared)].groupby("step")["correct"].mean()
+    return {"step": int(means.idxmax()), "accuracy": float(means.max()), "problems": len(shared)}

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from or1lab.results import best_step, stored_as
 from or1lab.store import Run, find_runs
 
 
@@ -51,11 +52,16 @@ def listing(root: Path, console: Console, emit: Callable[[Any], None] | None) ->
 
 def show(folder: Path, console: Console, emit: Callable[[Any], None] | None) -> None:
     run = Run.open(folder)
+    found = best(run)
     if emit:
-        emit({**summary(run), "manifest": run.manifest})
+        emit({**summary(run), "best": found, "manifest": run.manifest})
         return
     for key, value in summary(run).items():
         console.print(f"{key:>16}  {_cell(value)}", highlight=False)
+    if found:
+        kept = f"{folder}@best" if found["stored"] else "its checkpoint is not kept (recipe: checkpoint.keep)"
+        text = f"step {found['step']}, accuracy {found['accuracy']:.3f} on {found['problems']} problems; {kept}"
+        console.print(f"{'best evaluated':>16}  {text}", highlight=False, markup=False, soft_wrap=True)
     for key in ("backend", "model_hash", "data_hash", "recipe_hash", "error"):
         if run.manifest.get(key):
             console.print(f"{key:>16}  {run.manifest[key]}", highlight=False, markup=False)
@@ -64,6 +70,12 @@ def show(folder: Path, console: Console, emit: Callable[[Any], None] | None) -> 
         response = run.rollouts(steps[-1]).iloc[0]
         console.rule(f"a response of step {steps[-1]}: {response['reason']}")
         console.print(f"{response['prompt']}\n{response['response']}", markup=False, highlight=False)
+
+
+def best(run: Run) -> dict[str, Any] | None:
+    """The step that the rule of `results.best_step` chooses, and whether its model is still there."""
+    found = best_step(run)
+    return found and {**found, "stored": stored_as(run, found["step"]) is not None}
 
 
 def _cell(value: Any) -> str:

@@ -8,40 +8,45 @@
     checkpoints/      see magic/checkpoints.py; final/ is the trained model
 
 A process may die anywhere: a half-written last line of metrics.jsonl is ignored by readers and cut off by the next
-writer, and every other file is either the old one or the new one. Non-finite numbers are written as NaN and Infinity,
-which Python's json reads back.
+writer, and every other file is either the old one or the new one.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from or1lab.environment import environment
 from or1lab.errors import Or1labError, UsageError
 from or1lab.kill_points import kill_point
+from or1lab.manifest import (  # noqa: F401 (part of what this module gives)
+    LOCK,
+    MANIFEST,
+    Recorded,
+    full_disk_explained,
+    held,
+    is_locked,
+    now,
+    plain,
+    write_atomic,
+)
 from or1lab.recipe import Recipe, recipe_hash
 
-MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
-LOCK = ".lock"
 
 
-class Run:
+class Run(Recorded):
     """One run folder. Make it with `Run.create`, read it with `Run.open`."""
 
+    doing = "trained"
+    again = "remove the run folder and train again"
+
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        super().__init__(folder)
         self._descriptor: int | None = None
 
     @classmethod
@@ -90,45 +95,11 @@ class Run:
             raise UsageError(f"{run.folder} holds no run (no {MANIFEST}); `or1lab runs list` shows those there are")
         return run
 
-    def __repr__(self) -> str:
-        return f"Run({str(self.folder)!r})"
-
-    # ------------------------------------------------------------------------------------------------- manifest
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """The manifest as it stands on disk."""
-        path = self.folder / MANIFEST
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise Or1labError(f"{path} is damaged ({error}); remove the run folder and train again") from None
-
-    def update_manifest(self, **changes: Any) -> None:
-        """Replace keys of the manifest, all or none."""
-        self._write_manifest(self.manifest | changes)
-
-    def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        text = json.dumps(manifest, indent=2, default=_plain)
-        write_atomic(self.folder / MANIFEST, (text + "\n").encode(), "manifest")
-
-    @property
-    def status(self) -> str:
-        """running, finished, failed, or interrupted (the manifest says running, but no process holds the lock)."""
-        status = self.manifest["status"]
-        return "interrupted" if status == "running" and not is_locked(self.folder / LOCK) else status
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Held while training; freed by the system when the process dies. Raises Or1labError if another holds it."""
-        with held(self.folder / LOCK, f"{self.folder} is being trained by another process"):
-            yield
-
     # -------------------------------------------------------------------------------------------------- writing
 
     def log(self, kind: str, **values: Any) -> None:
         """Append one record (kind step, sgd or eval) in a single write; numpy and torch scalars are welcome."""
-        line = (json.dumps({"kind": kind, **values}, default=_plain) + "\n").encode()
+        line = (json.dumps({"kind": kind, **values}, default=plain) + "\n").encode()
         kill_point("metrics/before")
         with full_disk_explained(self.folder):
             if self._descriptor is None:
@@ -259,7 +230,7 @@ def find_runs(root: str | Path) -> list[Run]:
     """All runs below `root`, sorted by folder; a run folder is not searched further."""
     found = []
     for folder, subfolders, files in os.walk(root):
-        if MANIFEST in files:
+        if MANIFEST in files and METRICS in files:  # not an evaluation
             subfolders.clear()
             found.append(Run(folder))
     return sorted(found, key=lambda run: run.folder)
@@ -275,84 +246,6 @@ def frame(runs: list[Run], kind: str) -> pd.DataFrame:
             part.insert(position, key, manifest[key])
         parts.append(part)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["experiment", "arm", "seed"])
-
-
-def now() -> str:
-    """The time as the manifest writes it (UTC, seconds)."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-# ------------------------------------------------------------------------------------------------ files and locks
-
-
-def write_atomic(path: Path, content: bytes, what: str) -> None:
-    """Write beside the file, sync, then rename: readers see the old content or the new, never half. `what` names the
-    file's kill points.
-
-    Raises:
-        Or1labError: no room on the disk.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    kill_point(f"{what}/before")
-    with full_disk_explained(path.parent):
-        try:
-            with aside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            kill_point(f"{what}/aside")
-            aside.replace(path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-    kill_point(f"{what}/renamed")
-
-
-@contextmanager
-def held(path: Path, message: str) -> Iterator[None]:
-    """Hold a file lock; Or1labError with `message` if another process has it for longer than a moment."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=2)  # not 0: `is_locked` holds it for an instant to look
-    except Timeout:
-        raise Or1labError(message) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock."""
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a read-only copy of a run: nobody can be training it
-        return False
-
-
-@contextmanager
-def full_disk_explained(folder: Path) -> Iterator[None]:
-    """Turn 'no space left' into a message that says where, how much is left, and how to go on.
-
-    Libraries that save models raise errors of their own; theirs are told by the room that is left."""
-    try:
-        yield
-    except Or1labError:
-        raise
-    except Exception as error:
-        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        free = shutil.disk_usage(existing).free / 2**20
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT) if isinstance(error, OSError) and error.errno else free < 1
-        if not full:
-            raise
-        raise Or1labError(
-            f"no disk space left for {folder} ({free:.1f} MiB free): free some, then continue the run with --resume"
-        ) from error
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
@@ -376,10 +269,3 @@ def _cut_half_line(path: Path) -> None:
 
 def _step_of(path: Path) -> int:
     return int(path.stem.split("-")[1])
-
-
-def _plain(value: Any) -> Any:
-    """JSON form of what json does not know: numpy and torch scalars and arrays (neither imported here), paths."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return str(value)

@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import batch as rollouts
+from benchmarks import coverage
 from benchmarks.flops import update_flops
 from benchmarks.ours import Ours, recipe_for
 from benchmarks.stock import Stock
@@ -77,6 +79,20 @@ def test_ratios_are_medians_of_rounds():
     assert (found["ratio"], found["low"], found["high"], found["ours"]) == (3.0, 2.5, 4.5, 2.0)
 
 
+def test_coverage_knows_what_is_true_of_its_tables():
+    rng = np.random.default_rng(0)
+    world = coverage.World(rng.beta(1, 3, 4), rng)
+    right, cut, lengths = world.table(100_000)
+    true = world.truth(2)
+    assert true["avg@k"] == pytest.approx(right.mean(), rel=0.02)
+    assert true["pass@k"] == pytest.approx((right[:, ::2] | right[:, 1::2]).mean(), rel=0.02)
+    assert true["non-truncated accuracy"] == pytest.approx((right & ~cut).sum() / (~cut).sum(), rel=0.02)
+    assert true["mean length"] == pytest.approx(lengths.mean(), rel=0.02)
+    assert true["tokens per right response"] == pytest.approx(lengths.sum() / (right & ~cut).sum(), rel=0.02)
+    found = coverage.cell("Beta(2, 2)", 30, 4, 40, seed=0)
+    assert len(found) == 13 and all(0.8 <= share <= 1 for share in found.values())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_output_layer_keeps_its_promise_of_memory():
@@ -99,6 +115,18 @@ def test_the_commands_print_what_outside_checks_read(name):
     result = json.loads(done.stdout)["tiny"]
     assert {"ratio", "low", "high", "threads", "stock", "ours"} <= set(result)
     assert result["stock"] > 0 and result["ratio"] == pytest.approx(result["stock"] / result["ours"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_coverage_is_printed():
+    command = [sys.executable, "-m", "benchmarks.coverage", "--json", "--tables", "10"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout)
+    assert result["coverage"]["avg@k, over problems"]["cells"] == 72
+    taken = result["seconds"]
+    assert taken["avg@64, over problems"] < 0.1 and taken["scipy's bootstrap of avg@64, 10000 resamples"] < 2
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,11 +14,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Trainer
 
-from or1lab import store, train
+from or1lab import train
 from or1lab.errors import Or1labError, UsageError
 from or1lab.magic.advantages import group_advantages
 from or1lab.magic.trainer import MagicTrainer
+from or1lab.models import find_model
 from or1lab.recipe import load_recipe
+from or1lab.results import best_step
 from or1lab.rewards import Verdict
 from or1lab.rollout.base import Request, encode_prompt, sample_seed
 from or1lab.sources import load_problems, load_tokenizer, model_folder
@@ -278,6 +281,34 @@ def test_a_run_stopped_after_its_final_evaluation_has_one_when_it_resumes(engine
     assert len(run.evals.query("final")) == 8 * 2
 
 
+def test_an_evaluation_at_two_temperatures_survives_a_death(engine, tmp_run, monkeypatch):
+    short = ["stages.0.steps=3", "eval.k=2", "checkpoint.keep=2"]
+    recipe = load_recipe(SMALL, [*short, "eval.temperatures=[1.0, 0.5]"])
+    plain = train.run(load_recipe(SMALL, short), tmp_run / "plain", engine=engine, progress=False)
+    with power_cut(monkeypatch, at=3):
+        train.run(recipe, tmp_run / "both", engine=engine, progress=False)
+    run = train.run(recipe, tmp_run / "both", resume=True, engine=engine, progress=False)
+    evals = run.metrics.query("kind == 'eval'")
+    assert list(evals["step"]) == [0, 2, 3] and list(evals["final"]) == [False, False, True]
+    frame = run.evals
+    for step in (0, 2, 3):
+        for tau, name in ((1.0, "eval/accuracy"), (0.5, "eval/accuracy/tau-0.5")):
+            own = frame[(frame["step"] == step) & (frame["tau"] == tau)]
+            assert len(own) == 8 * 2 and (own["final"] == (step == 3)).all()
+            assert own["correct"].mean() == pytest.approx(evals.set_index("step").loc[step, name])
+    names = [name for name in steady(plain) if name in steady(run)]  # the main temperature is that of a run with one
+    pd.testing.assert_frame_equal(steady(run)[names], steady(plain)[names])
+    assert {"eval/accuracy/tiny/tau-0.5", "eval/entropy/tau-0.5", "eval/truncated_frac/tau-0.5"} <= set(evals)
+    assert (evals["eval/entropy/tau-0.5"] < evals["eval/entropy"]).all()
+    best = best_step(run)
+    own = run.evals.query("tau == 1.0 and step > 0")
+    assert best["accuracy"] == own.groupby("step")["correct"].mean().max() and best["problems"] == 8
+    assert find_model(f"{run.folder}@best").step == best["step"] and find_model(str(run.folder)).step == 3
+    assert find_model(f"{run.folder}@2").folder.endswith("checkpoint-2")
+    with pytest.raises(UsageError, match=r"no model of step '7'; there are: @2, @3, @final"):
+        find_model(f"{run.folder}@7")
+
+
 @pytest.mark.parametrize("library_error", [OSError(28, "No space left on device"), RuntimeError("write failed")])
 def test_a_full_disk_at_a_checkpoint_is_explained_and_leaves_the_last_one(library_error, engine, tmp_run, monkeypatch):
     """torch and safetensors raise errors of their own; what is half written is removed."""
@@ -286,7 +317,7 @@ def test_a_full_disk_at_a_checkpoint_is_explained_and_leaves_the_last_one(librar
     def fill(self, model, trial):
         if self.state.global_step == 4:
             (self._writing / "half").mkdir(parents=True)
-            monkeypatch.setattr(store.shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+            monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
             raise library_error
         whole(self, model, trial)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -63,8 +63,15 @@ class Loaded:
         raise StopIteration
 
 
-def read(path_or_set: str, *, strict: bool = False, options: Mapping[str, Any] | None = None) -> Loaded:
+Fields = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of a row, those of a problem; ValueError: it is none
+
+
+def read(
+    path_or_set: str, *, strict: bool = False, options: Mapping[str, Any] | None = None, fields: Fields | None = None
+) -> Loaded:
     """The problems of a JSONL or parquet file, or of a published set by its name (its options: see `hub.rows`).
+
+    A file has problems as rows, or rows that `fields` makes into such.
 
     Raises UsageError for a name that is neither, and for options with a file; Or1labError if the file cannot be read.
     """
@@ -75,9 +82,9 @@ def read(path_or_set: str, *, strict: bool = False, options: Mapping[str, Any] |
         if options:
             raise UsageError(f"a file has no options ({', '.join(options)}); published sets have")
         if path.suffix == ".parquet":
-            rows, total = _parquet(path)
+            rows, total = _parquet(path, fields)
             return Loaded(path_or_set, rows, strict=strict, total=total)
-        return Loaded(path_or_set, _jsonl(path), strict=strict)
+        return Loaded(path_or_set, _jsonl(path, fields), strict=strict)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give a JSONL or parquet file of problems")
     published, number = hub.rows(path_or_set, options or {})
@@ -105,7 +112,7 @@ def write(problems: Iterable[Problem], path: str | Path) -> int:
 # ------------------------------------------------------------------------------------------------- one row
 
 
-def parse(line: bytes) -> Problem | str:
+def parse(line: bytes, fields: Fields | None = None) -> Problem | str:
     """The problem that a line holds, or why it is none."""
     try:
         row = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse)
@@ -117,13 +124,13 @@ def parse(line: bytes) -> Problem | str:
         return f"not JSON: {error.msg} at character {error.pos}"
     except ValueError as error:  # a constant, or an endless number
         return f"not JSON: {shorten(str(error))}"
-    return check(row) if isinstance(row, dict) else f"not an object but {type(row).__name__}"
+    return check(row, fields) if isinstance(row, dict) else f"not an object but {type(row).__name__}"
 
 
-def check(row: dict[str, Any]) -> Problem | str:
+def check(row: dict[str, Any], fields: Fields | None = None) -> Problem | str:
     """The problem of that row, or why it is none."""
     try:
-        problem = Problem.model_validate(row)
+        problem = Problem.model_validate(fields(row) if fields else row)
         as_json(problem)  # raises for what could not be written again
         return problem
     except ValidationError as error:
@@ -163,7 +170,7 @@ def shorten(text: str) -> str:
 # ------------------------------------------------------------------------------------------------- JSONL
 
 
-def _jsonl(path: Path) -> Iterator[tuple[int, Problem | str]]:
+def _jsonl(path: Path, fields: Fields | None) -> Iterator[tuple[int, Problem | str]]:
     # One character a byte, so that no junk raises and only \n, \r and \r\n end a line: U+2028 stands within strings.
     with path.open(encoding="latin-1", newline=None) as file:
         number = 0
@@ -174,7 +181,7 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Problem | str]]:
                     pass
                 yield number, f"longer than {LONGEST >> 20} MiB"
             elif line.strip():
-                yield number, parse(line.encode("latin-1"))
+                yield number, parse(line.encode("latin-1"), fields)
 
 
 def _write_jsonl(problems: Iterable[Problem], path: Path) -> int:
@@ -196,7 +203,7 @@ def _written(problem: Problem, how: Any) -> Any:
 # ------------------------------------------------------------------------------------------------- parquet
 
 
-def _parquet(path: Path) -> tuple[Iterator[tuple[int, Problem | str]], int]:
+def _parquet(path: Path, fields: Fields | None) -> tuple[Iterator[tuple[int, Problem | str]], int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -207,7 +214,7 @@ def _parquet(path: Path) -> tuple[Iterator[tuple[int, Problem | str]], int]:
                 for batch in file.iter_batches(batch_size=64):
                     for row in batch.to_pylist():
                         number += 1
-                        yield number, _row(row, coded)
+                        yield number, _row(row, coded, fields)
             except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names or texts of junk
                 raise Or1labError(f"{path} breaks off after row {number}: {error}") from None
 
@@ -219,11 +226,12 @@ def _parquet(path: Path) -> tuple[Iterator[tuple[int, Problem | str]], int]:
     return rows(), file.metadata.num_rows
 
 
-def _row(row: dict[str, Any], coded: set[str]) -> Problem | str:
+def _row(row: dict[str, Any], coded: set[str], fields: Fields | None) -> Problem | str:
     """Of a parquet file: JSON columns decoded; null, and the NaN that pandas writes for it, is a field left out."""
     present = {n: v for n, v in row.items() if v is not None and not (isinstance(v, float) and math.isnan(v))}
     try:
-        return check({n: json.loads(v, parse_constant=_refuse) if n in coded else v for n, v in present.items()})
+        plain = {n: json.loads(v, parse_constant=_refuse) if n in coded else v for n, v in present.items()}
+        return check(plain, fields)
     except (ValueError, RecursionError) as error:
         return f"not JSON: {shorten(str(error))}"
 

@@ -9,6 +9,7 @@ card names none.
 
 from __future__ import annotations
 
+import ast
 import base64
 import binascii
 import json
@@ -208,6 +209,31 @@ def leetcode(row: Row) -> dict[str, Any]:
     }
 
 
+def function(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A function to complete, as in HumanEval. The stub (imports, helpers, the heading) runs before the answer."""
+    stub, test, name = text(row["prompt"]), row["test"], row["entry_point"]
+    if not test or not name:
+        raise ValueError("no tests")
+    try:
+        ast.parse(stub)
+    except SyntaxError:
+        prefix = ""
+    else:
+        prefix = stub + "\n"
+    solution = row.get("canonical_solution")
+    return {
+        "domain": "code",
+        "prompt": programming(f"Write the Python function `{name}`.", stub),
+        "tests": {"assert_case": test} if isinstance(test, list) else
+                 {"import_prefix": prefix, "test_code": test, "entry_point": name},
+        "solution": f"{stub}\n{solution}" if solution else row.get("solution") or None,
+    }  # fmt: skip
+
+
+def humaneval(row: Row) -> dict[str, Any]:
+    return function(row) | {"id": row["task_id"]}
+
+
 def livecodebench(row: Row) -> dict[str, Any]:
     tests = json.loads(row["public_test_cases"]) + private_tests(row["private_test_cases"])
     found = {"inputs": [test["input"] for test in tests], "outputs": [test["output"] for test in tests]}
@@ -341,6 +367,10 @@ SETS: dict[str, PublishedSet] = {
     "gsm8k": PublishedSet(
         "openai/gsm8k", "math", "MIT", {"train": ("main/train-*.parquet",), "test": ("main/test-*.parquet",)},
         {"question": "string", "answer": "string"}, gsm8k,
+    ),
+    "humaneval": PublishedSet(
+        "openai/openai_humaneval", "code", "MIT", {"test": ("openai_humaneval/test-*.parquet",)},
+        dict.fromkeys(("task_id", "prompt", "canonical_solution", "test", "entry_point"), "string"), humaneval,
     ),
     "livecodebench": PublishedSet(
         "livecodebench/code_generation_lite", "code", "CC",

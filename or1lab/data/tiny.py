@@ -119,13 +119,19 @@ def verify_tiny(problem: Problem, response: str, truncated: bool) -> Verdict:
     """
     if truncated:
         return Verdict(False, "truncated")
+    answered = find_answer(response)
+    if answered is None:
+        return Verdict(False, "no answer")
+    right = int(answered) == int(str(problem.gold))
+    return Verdict(right, "match" if right else "wrong")
+
+
+def find_answer(response: str) -> str | None:
+    r"""The integer in the last `\boxed{}` after `</think>`, without leading zeros; None without one."""
     _, ended, conclusion = response.partition("</think>")
     _, boxed, content = conclusion.rpartition("\\boxed{")
     integer = INTEGER.match(content)
-    if not ended or not boxed or not integer:
-        return Verdict(False, "no answer")
-    right = int(integer[1]) == int(str(problem.gold))
-    return Verdict(right, "match" if right else "wrong")
+    return str(int(integer[1])) if ended and boxed and integer else None
 
 
 def training_prompts(seed: int, *, operands: tuple[int, int] = (2, 6), products: float = 0.5) -> Iterator[str]:

@@ -7,10 +7,8 @@ an endpoint, takes them from there. A vote is bound to the problem's text, the j
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,11 @@ from or1lab.data.checks import chunks
 from or1lab.data.dedupe import Decisions, digest
 from or1lab.data.difficulty import Lines
 from or1lab.data.problem import Problem
-from or1lab.errors import Or1labError
+from or1lab.endpoint import complete, connect, gather
 
 VOTES = 32
 THRESHOLD = 9
 CHUNK = 256  # problems whose votes are asked for together
-WORKERS = 16  # requests at a time
-RETRIES = 5
 QUESTION = """\
 You check problems before they are given to students. A problem is valid if its wording is clear, everything needed to \
 solve it is in the text, it asks for one definite answer, its formatting can be read, and nothing in it distracts from \
@@ -84,11 +80,11 @@ def votes(problems: Iterable[Problem], panel: Panel, saved: Path) -> Decisions:
     for row in lines.known.values():
         if not panel.judges or row["judge"] in panel.judges:
             by_problem.setdefault(row["problem"], []).extend(row["votes"])
-    client = _client(panel.endpoint) if panel.endpoint else None
+    client = connect(panel.endpoint, "votes") if panel.endpoint else None
     for chunk in chunks(problems, CHUNK):
         if client:
             wanted = [(p, j) for p in chunk for j in panel.judges if _key(p, j) not in lines.known]
-            for row in _gather(client, panel, wanted):
+            for row in gather(lambda one: _ask(client, panel, *one), wanted):
                 lines.add(row)
                 by_problem.setdefault(row["problem"], []).extend(row["votes"])
         for problem in chunk:
@@ -108,50 +104,13 @@ def row(problem: Problem, judge: str, cast: list[bool | None]) -> dict[str, Any]
     return {"key": _key(problem, judge), "id": problem.id, "problem": _bound(problem), "judge": judge, "votes": cast}
 
 
-def _client(endpoint: str) -> Any:
-    try:
-        import openai
-    except ImportError:
-        raise Or1labError("votes from an endpoint need the package openai: pip install openai") from None
-    # A local server asks for no key; the client insists on one.
-    key = os.environ.get("OPENAI_API_KEY") or "none"
-    return openai.OpenAI(base_url=endpoint, api_key=key, max_retries=RETRIES, timeout=120)
-
-
-def _gather(client: Any, panel: Panel, wanted: list[tuple[Problem, str]]) -> Iterator[dict[str, Any]]:
-    """Rows of votes as they come; after a failure no more are asked for, and those under way are still taken."""
-    error: BaseException | None = None
-    with ThreadPoolExecutor(WORKERS) as threads:
-        futures = [threads.submit(_ask, client, panel, problem, judge) for problem, judge in wanted]
-        for future in as_completed(futures):
-            if future.cancelled():
-                continue
-            if future.exception() is None:
-                yield future.result()
-            elif error is None:
-                error = future.exception()
-                for other in futures:
-                    other.cancel()
-    if error:
-        raise error
-
-
 def _ask(client: Any, panel: Panel, problem: Problem, judge: str) -> dict[str, Any]:
-    import openai
-
     message = {"role": "user", "content": QUESTION.format(problem=problem.prompt)}
     cast: list[bool | None] = []
-    try:
-        while (left := panel.share(judge) - len(cast)) > 0:  # some servers answer once, whatever n is
-            reply = client.chat.completions.create(
-                model=judge, messages=[message], n=left, temperature=1.0, max_tokens=panel.max_tokens
-            )
-            cast += [read_vote(choice.message.content or "") for choice in reply.choices[:left]]
-            if not reply.choices:
-                raise Or1labError(f"{panel.endpoint}: {judge} gave no answer to problem {problem.id}")
-    except openai.OpenAIError as error:
-        raise Or1labError(
-            f"{panel.endpoint}: {judge} failed on problem {problem.id} ({error}); the votes so far are kept: go on "
-            "with --resume"
-        ) from None
+    while (left := panel.share(judge) - len(cast)) > 0:  # some servers answer once, whatever n is
+        reply = complete(
+            client, f"problem {problem.id}", "the votes",
+            model=judge, messages=[message], n=left, temperature=1.0, max_tokens=panel.max_tokens,
+        )  # fmt: skip
+        cast += [read_vote(choice.message.content or "") for choice in reply.choices[:left]]
     return row(problem, judge, cast)

@@ -356,6 +356,7 @@ class MagicTrainer(GRPOTrainer):
             self.reward,
             k=k,
             tau=self.recipe.eval.tau,
+            others=self.recipe.eval.others,
             T=self.recipe.eval.T or self.recipe.max_T,
             seed=self.recipe.seed,
             step="final" if final else step,

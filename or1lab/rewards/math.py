@@ -105,7 +105,7 @@ def find_answer(response: str, *, unfinished: bool = False) -> Answer | None:
     if not spans:
         prose = _stated(text[-LONGEST_PROSE:])
         formula = FORMULA.search(prose)
-        if formula and not LISTED.search(prose, 0, formula.start()):
+        if formula and not LISTED.search(prose, 0, formula.start()) and not SUM.search(prose):
             return Answer(formula[1] or formula[2] or formula[3], boxed=True)
         return Answer(prose, boxed=False) if prose else None
     first = len(spans) - 1
@@ -125,22 +125,37 @@ def find_answer(response: str, *, unfinished: bool = False) -> Answer | None:
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z$\\])|\n\s*\n")
 SUPPOSED = re.compile(r"(?:let|suppose|assume|say|if|consider)\b", re.IGNORECASE)
 DENIED = re.compile(r"answer\s+(?:is\s+not|isn't|is\s+unclear|can\s?not|can't|could\s+not)\b", re.IGNORECASE)
+STATED = re.compile(  # "the answer is 5", "answer 5", "5 is our answer", "5, the answer"; not "3 ways to an answer"
+    r"\banswers?\b(?:[^.!?\n]|\.(?=[0-9]))*?(?:\b(?:is|are|be|equals?|comes?|remains|becomes)\b|[:=→])"
+    r"|\banswers?\b\W{0,6}(?:of\s+)?\W{0,4}[0-9]"
+    r"|(?:\b(?:is|are|as)|=)\s+(?:[a-z]+\s+){0,3}?answers?\b"
+    r"|[0-9]\W{0,6}\b(?:the|our|my)\s+(?:[a-z]+\s+){0,2}?answers?\b",
+    re.IGNORECASE,
+)
+CLOSING = re.compile(  # a last sentence that says nothing
+    r"\s*(?:I hope it is correct|(?:^|(?<=[.!?\s]))(?:I )?hope\b[^.!?\n]*\banswers?\b[^.!?\n]*)[.!]?\s*$", re.IGNORECASE
+)
 
 
 def _stated(prose: str) -> str:
     """The part of a text without a box that states an answer, or nothing.
 
-    Math-Verify takes any last equation for an answer ("Let x = 5. Then I am stuck."). So without the word "answer"
-    only the last sentence counts, and a supposition or a denied answer does not.
+    Math-Verify takes any last equation for an answer ("Let x = 5. Then I am stuck."). So where nothing is said to be
+    the answer, only the last sentence counts, and a supposition or a denied answer does not.
     """
     prose = re.split(r"<\|", prose)[0]  # the next turn of a chat, begun by mistake
-    prose = re.sub(r"\s*I hope it is correct\.?\s*$", "", prose).strip()
-    if DENIED.search(prose):
+    prose = CLOSING.sub("", prose).strip()
+    *_, denied = [None, *DENIED.finditer(prose)]
+    if denied:  # and perhaps stated after all
+        prose = prose[denied.end() :].strip()
+        if not STATED.search(prose):
+            return ""
+    last = SENTENCE.split(prose)[-1].strip()
+    if STATED.search(prose):
+        return "" if re.match("(?:suppose|assume)", last, re.IGNORECASE) else prose
+    if "=" not in last and re.search(r"\banswers?\b", last, re.IGNORECASE):  # speaks of one and states none
         return ""
-    *_, last = SENTENCE.split(prose)
-    if "answer" in prose.lower():
-        return "" if re.match("(?:suppose|assume)", last.strip(), re.IGNORECASE) else prose
-    return "" if SUPPOSED.match(last.strip()) else last.strip()
+    return "" if SUPPOSED.match(last) else last
 
 
 # The formula at the very end of a statement is read like the content of a box, unless it is one of several.
@@ -209,18 +224,29 @@ def _judge(question: Question, timeout: float) -> Verdict:
 
 
 NUMBER = re.compile(r"(?<![0-9.])[0-9]+(?:[, ][0-9]{3})*(?:\.[0-9]+)?")
+_OPERAND = r"\(* ?[-+]? ?[0-9]+(?:[,.][0-9]+)* ?\)*"
+_OPERATOR = r" ?(?:[-+*×·÷]|\\times|\\cdot|\\div) ?"
+ARITHMETIC = re.compile(  # 3 * 6, also as a formula
+    rf"(?:\$|\\\(|\\\[)? ?(?<![\w.^/]){_OPERAND}(?:{_OPERATOR}{_OPERAND})+(?![\w^/]) ?(?:\$|\\\)|\\\])?"
+)
+# The one sum that counts, as a public case has it: "Answer \( (9+1) \)".
+SUM = re.compile(r"answer\s*:?\s*\\\(\s*\([0-9]+(?:\+[0-9]+)+\)\s*\\\)\W*$", re.IGNORECASE)
 
 
 def _states(golds: tuple[str, ...], prose: str) -> bool:
     """Whether a text without a box can state one of the golds: not where these are numbers and it has none of them.
 
-    To Math-Verify "What is 22 + 73?" states the answer 95, so a policy could earn rewards by repeating the question.
-    Fractions may stand for a number, and formulas (between $ or the like) for anything.
+    To Math-Verify "What is 22 + 73?" states the answer 95, and "Solve (-1 * 3)." the answer 3, so a policy could earn
+    rewards by repeating the question: what is to be computed states no number. Fractions may stand for a number, and
+    other formulas (between $ or the like) for anything.
     """
-    if re.search(r"[/$\\]", prose) or not all(NUMBER.fullmatch(gold.lstrip("+-")) for gold in golds):
+    if SUM.search(prose) or not all(NUMBER.fullmatch(gold.lstrip("+-")) for gold in golds):
         return True
-    said = {_decimal(number) for number in NUMBER.findall(prose)}
-    return not said or any(_decimal(gold.lstrip("+-")) in said for gold in golds)
+    rest = ARITHMETIC.sub(" ", " ".join(prose.split()))
+    if re.search(r"[/$\\]", rest):
+        return True
+    said = {_decimal(number) for number in NUMBER.findall(rest)}
+    return not NUMBER.search(prose) or any(_decimal(gold.lstrip("+-")) in said for gold in golds)
 
 
 def _decimal(number: str) -> Decimal:

@@ -11,13 +11,13 @@ from decimal import Decimal
 from fractions import Fraction
 
 from or1lab.rewards.notation import TEXT, WORDS, WRAPPED, plain, words
-from or1lab.rewards.units import UNITS, amount, unlike
+from or1lab.rewards.units import UNITS, amount, quantity, unlike
 
 
 def decide(gold: str, answer: str) -> bool | None:
     """Whether they are the same, where that takes no algebra; else None."""
     gold, answer = plain(gold, answer)
-    for rule in (_spelled, _numbers, _times, _ratios, _amounts, _bases, _choices, _texts, _dropped):
+    for rule in (_spelled, _numbers, _unevaluated, _times, _ratios, _amounts, _bases, _choices, _texts, _dropped):
         if (found := rule(gold, answer)) is not None:
             return found
     return False if unlike(gold, answer) else None
@@ -49,6 +49,24 @@ def _numbers(gold: str, answer: str) -> bool | None:
     # 12.5% is 12.5 where the question asks for percent; unlike decimals are left to the tolerance for floats.
     one_, two_ = (Decimal(found[1] + found[2]) for found in decimals if found)
     return True if one_ == two_ else None
+
+
+_OPERATOR = r"(?:[-+*]|\\times|\\cdot|\\div|÷)"
+_DIGITS = r"[-+]*[0-9][0-9,]*(?:\.[0-9]*)?"
+_ARITHMETIC = re.compile(rf"{_DIGITS}(?:{_OPERATOR}{_DIGITS})+")
+_BRACKETS = re.compile(r"\\?[()\[\]{}]|\\?\$|\s")
+
+
+def _unevaluated(gold: str, answer: str) -> bool | None:
+    r"""Where a number is wanted, `75 \times 42` is a question: who only repeats it has computed nothing. One number in
+    another form is an answer: 6/4, 3 \times 10^5, 5!."""
+    return False if _DECIMAL.fullmatch(quantity(gold).number) and arithmetic(answer) else None
+
+
+def arithmetic(text: str) -> bool:
+    """Whether it is a sum, difference, product or quotient of plain numbers, and no more."""
+    text = re.sub(r"(?<=[0-9)])\s*(?=\()|(?<=\))\s*(?=[0-9])", "*", text)  # (3)(4) and 3(4)
+    return _ARITHMETIC.fullmatch(_BRACKETS.sub("", text)) is not None
 
 
 _TERM = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20}|/0*[1-9][0-9]{0,20})?")

@@ -47,6 +47,11 @@ _MONEY = re.compile(r"(-?)\s*\\?([$€£])\s*(.*)", re.DOTALL)
 _AMOUNT = re.compile(rf"\s*(?:and\s|,)?\s*([0-9]+(?:\.[0-9]+)?)\s*(?:{_TEXT}\s*\{{\s*)?([A-Za-z]+)\s*\}}?")
 
 
+_PIECE = rf"{_TEXT}\s*\{{([^{{}}]*)\}}({_RAISED})"
+_FRACTION = re.compile(rf"\\[dt]?frac\s*\{{\s*{_PIECE}\s*\}}\s*\{{\s*{_PIECE}\s*\}}")
+_PIECES = re.compile(rf"{_PIECE}\s*(?:(/)\s*([A-Za-z]+)({_RAISED})|(/|\\cdot(?![a-zA-Z]))?\s*{_PIECE})")
+
+
 class Quantity(NamedTuple):
     number: str
     units: tuple[str, ...]  # none where the end of the text is no unit that we know
@@ -59,7 +64,7 @@ def quantity(text: str) -> Quantity:
         return Quantity(text, ())
     if (money := _MONEY.fullmatch(text)) and _NUMBER.fullmatch(money[3]):
         return Quantity(money[1] + money[3], (money[2],))
-    match = _UNIT.fullmatch(" ".join(_DEGREE.sub(r" degree \1", text).split()))
+    match = _UNIT.fullmatch(" ".join(_joined(_DEGREE.sub(r" degree \1", text)).split()))
     if not match or not _NUMBER.fullmatch(match["number"]) or not re.search("[0-9]", match["number"]):
         return Quantity(text, ())
     said = (match["bare"] or match["text"]) + (match["raised"] or "")
@@ -71,6 +76,22 @@ def quantity(text: str) -> Quantity:
         return Quantity(text, ())  # 5m without a space is five times a variable
     power = max([POWERS.get(word, 1) for word in words] + [int(raised) for raised in re.findall("[0-9]", said)])
     return Quantity(match["number"].strip(), tuple(part for word in units for part in UNITS[word].split("/")), power)
+
+
+def _joined(text: str) -> str:
+    r"""Units in pieces as one, `\text{m/s}`: of `\text{m}/\text{s}`, `\text{m} \text{s}^{-1}`, a fraction of texts."""
+
+    def one(found: re.Match[str]) -> str:
+        first, raised, bare, word, word_raised, sign, second, second_raised = found.groups()
+        over = bare or sign == "/" or "-" in (second_raised or "")
+        power = re.sub(r"-\s*", "", word_raised or second_raised or "")
+        power = "" if over and re.fullmatch(r"\s*\^\s*\{?\s*1\s*\}?", power) else power
+        return rf"\text{{{first}{raised}{'/' if over else ' '}{word or second}{power}}}"
+
+    text, before = _FRACTION.sub(r"\\text{\1\2/\3\4}", text), ""
+    while before != text:
+        text, before = _PIECES.sub(one, text), text
+    return text
 
 
 def unlike(one: str, two: str) -> bool:

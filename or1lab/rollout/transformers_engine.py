@@ -24,7 +24,16 @@ class TransformersEngine:
 
     name = "transformers"
 
-    def __init__(self, folder: str, *, dtype: str, eos_ids: Sequence[int], pad_id: int, max_num_seqs: int) -> None:
+    def __init__(
+        self,
+        folder: str,
+        *,
+        dtype: str,
+        eos_ids: Sequence[int],
+        pad_id: int,
+        max_num_seqs: int,
+        top_p: float = 1.0,
+    ) -> None:
         from transformers import AutoModelForCausalLM, GenerationConfig
 
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
@@ -32,7 +41,7 @@ class TransformersEngine:
         add_response_head(self.model)
         if torch.cuda.is_available():
             self.model.to("cuda")
-        self.eos_ids, self.pad_id, self.max_num_seqs = list(eos_ids), pad_id, max_num_seqs
+        self.eos_ids, self.pad_id, self.max_num_seqs, self.top_p = list(eos_ids), pad_id, max_num_seqs, top_p
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
@@ -55,9 +64,9 @@ class TransformersEngine:
                 input_ids=ids,
                 attention_mask=attention,
                 max_new_tokens=T,
-                do_sample=True,
-                temperature=tau,
-                top_p=1.0,
+                do_sample=tau > 0,
+                temperature=tau or 1.0,
+                top_p=self.top_p,
                 top_k=0,
                 eos_token_id=self.eos_ids,
                 pad_token_id=self.pad_id,
@@ -66,7 +75,7 @@ class TransformersEngine:
 
         # A pass of its own: keeping every step's scores while sampling costs gigabytes at a real vocabulary.
         pairs = [Row(prompt, tokens) for (prompt, _), tokens in zip(rows, responses, strict=True)]
-        logprobs = self._logprobs(pairs, tau)
+        logprobs = self._logprobs(pairs, tau or 1.0)
         return [
             Sample(tokens, values, truncated=not tokens or tokens[-1] not in self.eos_ids)
             for tokens, values in zip(responses, logprobs, strict=True)

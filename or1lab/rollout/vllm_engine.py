@@ -10,7 +10,7 @@ What is done here on purpose (each was a trap):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -36,12 +36,14 @@ class VllmEngine:
         max_T: int,
         max_num_seqs: int,
         gpu_memory_utilization: float = 0.35,
+        top_p: float = 1.0,
+        tensor_parallel: int = 1,
     ) -> None:
         from transformers import AutoConfig
         from vllm import LLM
 
         limit = prompt_limit + max_T
-        self.eos_ids = list(eos_ids)
+        self.eos_ids, self.top_p = list(eos_ids), top_p
         self.on_cpu = not torch.cuda.is_available()
         options: dict[str, Any] = {"dtype": dtype, "gpu_memory_utilization": gpu_memory_utilization}
         if self.on_cpu:
@@ -63,31 +65,50 @@ class VllmEngine:
                 logprobs_mode="processed_logprobs",
                 disable_log_stats=True,
                 use_tqdm_on_load=False,
+                tensor_parallel_size=tensor_parallel,
                 **options,
             )
 
     def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
+        outputs = iter(self.llm.generate(*self._asked(requests, tau, T, logprobs=0), use_tqdm=False))
+        return [[_sample(next(outputs).outputs[0]) for _ in request.seeds] for request in requests]
+
+    def stream(self, requests: Sequence[Request], *, tau: float, T: int) -> Iterator[tuple[int, int, Sample]]:
+        """Samples as they are finished, without log-probs: (i, j, the sample of requests[i].seeds[j])."""
+        ids = self.llm.enqueue(*self._asked(requests, tau, T, logprobs=None), use_tqdm=False)
+        ids = [name.partition("-")[0] for name in ids]  # without what vLLM adds inside: outputs come under these
+        places = dict(zip(ids, ((i, j) for i, r in enumerate(requests) for j in range(len(r.seeds))), strict=True))
+        engine: Any = self.llm.llm_engine
+        try:
+            while engine.has_unfinished_requests():
+                for output in engine.step():
+                    if output.finished:
+                        yield *places.pop(output.request_id), _sample(output.outputs[0])
+        finally:  # where the caller stops early, the engine must not go on with what nobody takes
+            engine.abort_request(list(places))
+
+    def _asked(
+        self, requests: Sequence[Request], tau: float, T: int, *, logprobs: int | None
+    ) -> tuple[list[Any], list[Any]]:
+        """Prompts and sampling parameters, one a seed."""
         from vllm import SamplingParams
 
-        prompts: list[Any] = []
-        params: list[Any] = []
-        for request in requests:
-            for seed in request.seeds:
-                prompts.append({"prompt_token_ids": list(request.prompt_ids)})
-                params.append(
-                    SamplingParams(
-                        seed=seed,
-                        temperature=tau,
-                        top_p=1.0,
-                        top_k=0,
-                        max_tokens=T,
-                        logprobs=0,
-                        stop_token_ids=self.eos_ids,
-                        detokenize=False,
-                    )
-                )
-        outputs = iter(self.llm.generate(prompts, params, use_tqdm=False))
-        return [[_sample(next(outputs).outputs[0]) for _ in request.seeds] for request in requests]
+        prompts = [{"prompt_token_ids": list(request.prompt_ids)} for request in requests for _ in request.seeds]
+        params = [
+            SamplingParams(
+                seed=seed,
+                temperature=tau,
+                top_p=self.top_p,
+                top_k=0,
+                max_tokens=T,
+                logprobs=logprobs,
+                stop_token_ids=self.eos_ids,
+                detokenize=False,
+            )
+            for request in requests
+            for seed in request.seeds
+        ]
+        return prompts, params
 
     def sync(self, named_weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         runner = self.llm.llm_engine.model_executor.driver_worker.model_runner
@@ -100,7 +121,7 @@ class VllmEngine:
 
 def _sample(output: Any) -> Sample:
     ids = list(output.token_ids)
-    logprobs = [entry[token].logprob for entry, token in zip(output.logprobs, ids, strict=True)]
+    logprobs = [entry[token].logprob for entry, token in zip(output.logprobs or (), ids, strict=bool(output.logprobs))]
     return Sample(ids, logprobs, truncated=output.finish_reason == "length")
 
 

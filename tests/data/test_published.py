@@ -71,6 +71,14 @@ EXPECTED: dict[str, tuple[list[str], list[object], list[Skipped]]] = {
         [],
     ),
     "gsm8k": (["", ""], ["24", "1,500"], [Skipped(3, "no final answer after ####")]),
+    "humaneval": (
+        ["Made/0", "Made/1"],
+        [
+            {"import_prefix": row["prompt"].strip() + "\n", "test_code": row["test"], "entry_point": row["entry_point"]}
+            for row in map(json.loads, (FIXTURES / "humaneval.jsonl").read_text(encoding="utf-8").splitlines()[:2])
+        ],
+        [Skipped(3, "no tests")],
+    ),
     "livecodebench": (
         ["made_a", "9004", "made_b"],
         [
@@ -156,7 +164,7 @@ RENAMED = {
     "still3": ("question", "questions"), "omnimath": ("domain", "domains"), "taco": ("input_output", "inputs_outputs"),
     "leetcode": ("entry_point", "entrypoint"), "aime24": ("problem", "Problem"), "aime25": ("answer", "Answer"),
     "amc23": ("question", "questions"), "math500": ("unique_id", "uniq_id"), "gsm8k": ("answer", "answers"),
-    "livecodebench": ("private_test_cases", "private_tests"),
+    "humaneval": ("entry_point", "entrypoint"), "livecodebench": ("private_test_cases", "private_tests"),
 }  # fmt: skip
 
 

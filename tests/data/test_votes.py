@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -13,6 +10,7 @@ from or1lab.data import votes
 from or1lab.data.problem import Problem
 from or1lab.data.votes import Panel, decide, read_vote
 from or1lab.errors import Or1labError
+from tests.servers import chat_server, hurry
 
 GOOD, BAD = (Problem(id=name, domain="math", prompt=f"{name} {{problem}}?", gold="1") for name in ("good", "bad"))
 JUDGES = ("llama", "qwen")
@@ -20,40 +18,15 @@ JUDGES = ("llama", "qwen")
 
 @contextmanager
 def endpoint(answer, most: int = 99):
-    """A server of chat completions on a free port: `answer(judge, text)` -> the answers to come, at most `most` of them
-    a request, or a status. Yields its address and the requests it got."""
-    got: list[dict] = []
+    """A server whose judges answer: `answer(judge, text)` -> the answers to come, at most `most` of them a request, or
+    a status. Yields its address and the requests it got."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            got.append(asked | {"path": self.path})
-            found = answer(asked["model"], asked["messages"][0]["content"])
-            status, body = (found, {}) if isinstance(found, int) else (200, self.body(asked, found))
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    def choices(asked):
+        found = answer(asked["model"], asked["messages"][0]["content"])
+        return found if isinstance(found, int) else [(found, 1, "stop")] * min(asked["n"], most)
 
-        def body(self, asked, text):
-            choices = [
-                {"index": i, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-                for i in range(min(asked["n"], most))
-            ]
-            return {"id": "1", "object": "chat.completion", "created": 0, "model": asked["model"], "choices": choices}
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", got
-    finally:
-        server.shutdown()
-        server.server_close()
+    with chat_server(choices) as (address, got):
+        yield address, got
 
 
 def good_only(judge: str, text: str) -> str:
@@ -115,8 +88,7 @@ def test_a_server_that_answers_once_whatever_n_is(tmp_path):
 
 
 def test_a_passing_fault_is_retried_and_a_lasting_one_keeps_what_there_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
+    hurry(monkeypatch)
     saved, failing = tmp_path / "votes.jsonl", [3]
 
     def shaky(judge, text):

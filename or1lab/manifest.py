@@ -1,0 +1,149 @@
+"""A folder with a manifest: what training runs and evaluations share. Files that are whole or absent, locks, and what a
+full disk looks like.
+
+Non-finite numbers in JSON are written as NaN and Infinity, which Python's json reads back.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from or1lab.errors import Or1labError
+from or1lab.kill_points import kill_point
+
+MANIFEST = "manifest.json"
+LOCK = ".lock"
+
+
+class Recorded:
+    """A folder whose manifest.json says what was made there, of what, and with which state."""
+
+    doing = "written to"  # what the process that holds the lock does
+    again = "remove the folder and begin again"  # what helps when the manifest is damaged
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.folder)!r})"
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as it stands on disk."""
+        path = self.folder / MANIFEST
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise Or1labError(f"{path} is damaged ({error}); {self.again}") from None
+
+    def update_manifest(self, **changes: Any) -> None:
+        """Replace keys of the manifest, all or none."""
+        self._write_manifest(self.manifest | changes)
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        text = json.dumps(manifest, indent=2, default=plain)
+        write_atomic(self.folder / MANIFEST, (text + "\n").encode(), "manifest")
+
+    @property
+    def status(self) -> str:
+        """running, finished, failed, or interrupted (the manifest says running, but no process holds the lock)."""
+        status = self.manifest["status"]
+        return "interrupted" if status == "running" and not is_locked(self.folder / LOCK) else status
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held while writing; freed by the system when the process dies. Raises Or1labError if another holds it."""
+        with held(self.folder / LOCK, f"{self.folder} is being {self.doing} by another process"):
+            yield
+
+
+def now() -> str:
+    """The time as the manifest writes it (UTC, seconds)."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def plain(value: Any) -> Any:
+    """JSON form of what json does not know: numpy and torch scalars and arrays (neither imported here), paths."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
+
+
+def write_atomic(path: Path, content: bytes, what: str) -> None:
+    """Write beside the file, sync, then rename: readers see the old content or the new, never half. `what` names the
+    file's kill points.
+
+    Raises:
+        Or1labError: no room on the disk.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    kill_point(f"{what}/before")
+    with full_disk_explained(path.parent):
+        try:
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            kill_point(f"{what}/aside")
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+    kill_point(f"{what}/renamed")
+
+
+@contextmanager
+def held(path: Path, message: str) -> Iterator[None]:
+    """Hold a file lock; Or1labError with `message` if another process has it for longer than a moment."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=2)  # not 0: `is_locked` holds it for an instant to look
+    except Timeout:
+        raise Or1labError(message) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a read-only copy of a run: nobody can be training it
+        return False
+
+
+@contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Turn 'no space left' into a message that says where, how much is left, and how to go on.
+
+    Libraries that save models raise errors of their own; theirs are told by the room that is left."""
+    try:
+        yield
+    except Or1labError:
+        raise
+    except Exception as error:
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(existing).free / 2**20
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) if isinstance(error, OSError) and error.errno else free < 1
+        if not full:
+            raise
+        raise Or1labError(
+            f"no disk space left for {folder} ({free:.1f} MiB free): free some, then continue the run with --resume"
+        ) from error
