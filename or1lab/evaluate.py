@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from or1lab.data.problem import Problem
@@ -21,6 +22,7 @@ from or1lab.environment import environment
 from or1lab.errors import UsageError
 from or1lab.estimators import Estimate, avg_at_k, maj_at_k, pass_at_k
 from or1lab.evaluation import KEY, Evaluation, is_evaluation
+from or1lab.intervals import UNKNOWN, share_of_means
 from or1lab.kill_points import kill_point
 from or1lab.manifest import now
 from or1lab.models import Model, find_model
@@ -29,7 +31,6 @@ from or1lab.rollout.base import Engine, sample_seed
 from or1lab.rollout.sampler import Asked, Response
 from or1lab.scoring import Reward, finish, score, verifier
 from or1lab.sources import problems_hash
-from or1lab.stats import mean_interval
 from or1lab.suites import Suite, load_suite
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ PATIENCE = 30.0  # seconds until what has come is kept all the same
 @dataclass(frozen=True)
 class Running:
     """Where an evaluation stands: responses judged, of how many; the mean of problem means so far with its 95% interval
-    (NaN where they do not vary); how many were truncated, and how many have no verdict."""
+    over problems (NaN of one problem alone); how many were truncated, and how many have no verdict."""
 
     done: int
     total: int
@@ -288,10 +289,10 @@ class _Score:
         for name, value in zip(scores["problem_id"], scores["reward"], strict=True):
             if value == value:
                 self.sums.setdefault(name, []).append(value)
-        means = [sum(values) / len(values) for values in self.sums.values()]
-        now_ = mean_interval(means) if len(means) > 1 else None
-        mean = sum(means) / len(means) if means else float("nan")
-        low, high = (now_.low, now_.high) if now_ else (float("nan"), float("nan"))
+        means = np.array([sum(values) / len(values) for values in self.sums.values()])
+        mean, (low, high) = float("nan"), UNKNOWN
+        if len(means):
+            mean, (low, high) = float(means.mean()), share_of_means(means, self.done - self.errors)
         self.watch(Running(self.done, self.total, mean, low, high, self.truncated, self.errors))
 
 

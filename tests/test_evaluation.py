@@ -147,6 +147,15 @@ def same(one: Evaluation, two: Evaluation) -> bool:
     return True
 
 
+def test_the_running_score_ends_as_the_table_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluating, "PART", 5)
+    seen = []
+    found = run(tmp_path / "watched", watch=seen.append)
+    assert [running.done for running in seen] == [5, 10, 15, 20, 24] and seen[-1].truncated == 6
+    first, last = found.summary()["estimates"][0], seen[-1]
+    assert [last.accuracy, last.low, last.high] == pytest.approx([first[name] for name in ("value", "low", "high")])
+
+
 @pytest.mark.parametrize("dies", [0, 1, 7, 23])
 def test_what_came_before_a_death_is_kept_and_the_rest_is_the_same(dies, done, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluating, "PART", 5)

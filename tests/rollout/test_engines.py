@@ -75,6 +75,22 @@ def untied(engine, small_recipe):
     engine.sync(model.named_parameters())
 
 
+def test_a_stream_gives_the_samples_of_a_batch_and_may_be_left(untied):
+    _, engine = untied
+    wanted = requests()
+    batch = engine.generate(wanted, tau=0.8, T=24)
+    streamed = {(i, j): sample for i, j, sample in engine.stream(wanted, tau=0.8, T=24)}
+    assert len(streamed) == 18
+    for (i, j), sample in streamed.items():
+        assert (sample.token_ids, sample.truncated) == (batch[i][j].token_ids, batch[i][j].truncated)
+    left = engine.stream(wanted, tau=0.8, T=24)
+    next(left)
+    left.close()
+    assert not engine.llm.llm_engine.has_unfinished_requests()
+    again = engine.generate(wanted, tau=0.8, T=24)
+    assert [[s.token_ids for s in group] for group in again] == [[s.token_ids for s in group] for group in batch]
+
+
 def test_sync_reaches_an_untied_engine(untied):
     model, engine = untied
     ours, theirs = logprob_pairs(model, engine, requests(), tau=0.8)
@@ -147,3 +163,5 @@ def test_transformers_backend_samples_the_same_policy(tmp_path):
     assert (ours - theirs).abs().max() < EXPECTED
     for group in engine.generate(ragged, tau=1.0, T=6):
         assert all(s.truncated == (1 not in s.token_ids) for s in group)
+    one, other = (engine.generate([Request([3, 5], [seed])], tau=0.0, T=6)[0][0].token_ids for seed in (1, 2))
+    assert one == other  # at temperature 0 no seed matters
