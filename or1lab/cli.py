@@ -180,16 +180,14 @@ def tables(
     out: Annotated[Path, typer.Option(help="Where tables go.")] = Path("figures"),
     json: Json = False,
 ) -> None:
-    """Compute tables (markdown) from run folders and print them."""
+    """Tables of experiments and of the paper, with our numbers beside its own: markdown (printed), HTML and LaTeX."""
     from or1lab import tables as making
 
     written = making.make_tables(names or [], results, out)
     if json:
         print_json({str(path): text for path, text in written.items()})
         return
-    for path, text in written.items():
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-        console.print(f"wrote {path}", highlight=False)
+    making.show(written, console)
 
 
 @runs_app.command("list", epilog="Example: or1lab runs list")

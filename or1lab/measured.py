@@ -20,8 +20,8 @@ from or1lab import results, stats
 from or1lab.store import Run, find_runs
 
 EVALUATIONS = [
-    "label", "model", "step", "suite", "k", "tau", "limit", "problems", "accuracy", "low", "high", "length", "truncated",
-    "never", "always",
+    "label", "model", "step", "suite", "k", "tau", "limit", "problems", "accuracy", "low", "high", "length",
+    "truncated", "never", "always",
 ]  # fmt: skip
 LIMITS = ["label", "suite", "limit", "accuracy", "low", "high"]
 TIMES = [
@@ -38,9 +38,9 @@ class Measured:
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
-        """One row a finished evaluation, and one for each band of its problems (suite: `tiny/2-3`): what was sampled and
-        how; accuracy (percent, with a 95% interval over problems), mean length (tokens), share truncated, shares of
-        problems never and always solved (percent)."""
+        """One row a finished evaluation, and one for each band of its problems (suite: `tiny/2-3`): what was sampled
+        and how; accuracy (percent, with a 95% interval over problems), mean length (tokens), share truncated, shares
+        of problems never and always solved (percent)."""
         from or1lab.estimators import avg_at_k
 
         rows = []

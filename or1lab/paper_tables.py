@@ -1,7 +1,7 @@
 """Tables 1 to 13 of the paper, its table of difficulty and the previews of its models, with what we have beside them.
 
-Tables 1 to 6 are made of our experiment files and 10 to 12 of our recipes, and compared cell by cell with what the paper
-reports; the others hold its numbers and, below them, ours. Contradictions become footnotes, from the data.
+Tables 1 to 6 are made of our experiment files and 10 to 12 of our recipes, and compared cell by cell with what the
+paper reports; the others hold its numbers and, below them, ours. Contradictions become footnotes, from the data.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from or1lab import paper
+from or1lab.errors import UsageError
 from or1lab.measured import Measured
 from or1lab.recipe import Recipe, load_recipe
 from or1lab.sheet import NOTHING, Cell, Sheet, number
@@ -34,9 +35,10 @@ def printed(value: Any, form: str = "g", notes: Iterable[str] = ()) -> Cell:
     return Cell(value if isinstance(value, str) else number(value, form), notes=tuple(notes))
 
 
-def estimate(value: float, low: float | None, high: float | None, form: str) -> Cell:
+def estimate(value: float, low: float | None, high: float | None, form: str, bounds_form: str = "") -> Cell:
     """What we measured: `62.3 [55.0, 69.8]`."""
-    bounds = "" if low is None or pd.isna(low) else f" [{number(low, form)}, {number(high, form)}]"
+    as_ = bounds_form or form
+    bounds = "" if low is None or pd.isna(low) else f" [{number(low, as_)}, {number(high, as_)}]"
     return Cell(f"{number(value, form)}{bounds}", "ours")
 
 
@@ -141,7 +143,8 @@ def _hours(row: Any, label: str) -> list[Cell]:
             *(Cell(number(h, ".2f"), "ours") for h in hours[1:]), *shares]  # fmt: skip
 
 
-TIME = ["total", "rollout t_R", "update t_T", "other t_O", "t_R, %", "t_T, %"]
+TIME = ["total", "t_R", "t_T", "t_O", "t_R, %", "t_T, %"]
+PARTS = "t_R rollout, t_T policy update, t_O everything else."
 TIME_KEYS = ("total", "t_R", "t_T", "t_O", "share_R", "share_T")
 
 
@@ -155,7 +158,7 @@ def time_of_a_run(measured: Measured) -> Sheet:
         on_policy = measured.times[[quadruple[0] == 1 for quadruple in measured.times["quadruple"]]]
         ours = [_hours(row, f"{row.recipe}, {row.machine} (n = {row.runs})") for row in on_policy.itertuples()]
         groups["ours, on-policy"] = ours
-    return Sheet(["run", *TIME], groups, "Table 7. Hours of 1000 training steps")
+    return Sheet(["run", *TIME], groups, "Table 7. Hours of 1000 training steps", [PARTS])
 
 
 def time_of_sgd_steps(measured: Measured) -> Sheet:
@@ -163,12 +166,13 @@ def time_of_sgd_steps(measured: Measured) -> Sheet:
     told = paper.load("times")["table_8"]
     unit, gpus = (c.text for c in reversed(paper.contradictions("table8")))
     rows = [[printed(_quadruple(row["quadruple"])), *_times(row, [unit])] for row in told["rows"]]
-    groups = {f"paper, R1-Distill-Qwen-7B on {told['gpus']}": rows}
+    groups = {f"paper: 7B on {told['gpus']}": rows}
     for (recipe, machine), part in measured.times.groupby(["recipe", "machine"], sort=False):
-        ours = [_hours(row, f"{_quadruple(row.quadruple)} (n = {row.runs})") for row in part.itertuples()]
-        groups[f"ours, {recipe} on {machine}"] = ours
+        rows = part.sort_values("quadruple").itertuples()
+        ours = [_hours(row, f"{_quadruple(row.quadruple)} (n = {row.runs})") for row in rows]
+        groups[f"ours: {recipe} on {machine}"] = ours
     columns = ["(N_SGD, D_R, D_T, N_reuse)", *TIME]
-    return Sheet(columns, groups, "Table 8. Hours of 1000 training steps by SGD steps", [gpus])
+    return Sheet(columns, groups, "Table 8. Hours of 1000 training steps by SGD steps", [PARTS, gpus])
 
 
 def _times(row: dict[str, Any], notes: list[str]) -> list[Cell]:
@@ -232,9 +236,10 @@ def stages(table: int, measured: Measured) -> Sheet:
     where = f"experiments/recipes/{model['recipe']}.yaml"
     compared = [cell for row in cells for cell in row[1:-1]]
     lines = [agreement(compared, where, len(compared)), _common(recipe)]
-    columns = ["stage", "steps", "limit T", "batch D_R", "mini-batch D_T", "group gs", "N_SGD (computed)"]
+    columns = ["stage", "steps", "T", "D_R", "D_T", "gs", "N_SGD"]
+    names = "T limit on the response, D_R batch, D_T mini-batch, gs group size; N_SGD = D_R / D_T is computed."
     title = f"Table {table}. Stages of {model['name']}; released: step {model['released']}"
-    return Sheet(columns, {"": cells}, title, [*lines, *notes])
+    return Sheet(columns, {"": cells}, title, [names, *lines, *notes])
 
 
 def _stage_cell(key: str, value: Any) -> str:
@@ -264,18 +269,14 @@ def _common(recipe: Recipe) -> str:
 def benchmark_results(measured: Measured) -> Sheet:
     """Table 13: finished models; below them every evaluation of ours."""
     told = paper.load("results")["contradictions"]
-    about = {(row["model"], row["suite"]): (row["note"],) for row in told}
+    about: dict[tuple[str, str], tuple[str, ...]] = {(row["model"], row["suite"]): (row["note"],) for row in told}
     groups: dict[str, list[list[Cell]]] = {}
     for row in paper.results("table-13"):
         groups.setdefault(row["group"].replace(">=", "≥ "), []).append(_scores(row, about))
-    columns = ["model", *SUITES.values(), "mean (computed)"]
-    other = measured.evaluations[~measured.evaluations["suite"].isin(list(SUITES))]
     ours = _our_scores(measured.evaluations)
-    if len(other):
-        columns.append("another suite (ours)")
-        groups = {name: [[*row, Cell("")] for row in rows] for name, rows in groups.items()}
     if ours:
-        groups["ours"] = [row if len(other) else row[:-1] for row in ours]
+        groups["ours"] = ours
+    columns = ["model", *SUITES.values(), "mean"]
     title = "Table 13. Results, percent: AIME24 and AIME25 avg@32, LCB avg@4"
     return Sheet(columns, groups, title, [_gains(), *_protocol("table13")])
 
@@ -287,7 +288,7 @@ def _gains() -> str:
         f"{row['size']} +{row['gain']} ({number(means[row['after']['model']] - means[row['before']['model']], '+.1f')})"
         for row in paper.load("results")["averages"]["rows"]
     ]
-    return f"Gain of the mean over the base model in the abstract, and computed from this table: {', '.join(parts)}."
+    return f"Gain of the mean over the base model in the abstract (and by this table): {', '.join(parts)}."
 
 
 def previews(measured: Measured) -> Sheet:
@@ -299,7 +300,7 @@ def previews(measured: Measured) -> Sheet:
         later = final.get(followed.get(row["model"], ""))
         gains = [number(later[s] - row[s], "+.1f") if later else NOTHING for s in SUITES]
         rows.append([*_scores(row, {}), Cell(" / ".join(gains) if later else NOTHING)])
-    columns = ["model", *SUITES.values(), "mean (computed)", "gain of the final model (computed)"]
+    columns = ["model", *SUITES.values(), "mean", "gain of the final model"]
     source = paper.load("results")["sources"]["readme"]["place"]
     return Sheet(columns, {"": rows}, "Previews of April 2025, percent", [f"{source}.", *_protocol("previews")])
 
@@ -315,26 +316,33 @@ def _scores(row: dict[str, Any], about: dict[tuple[str, str], tuple[str, ...]]) 
 def _protocol(at: str) -> list[str]:
     told = paper.load("results")["protocol"]
     line = f"Paper: at most {told['limit']:,} tokens, temperature {told['temperature']:g}, top-p {told['top_p']:g}."
-    return [line, *(c.text for c in paper.contradictions(at))]
+    return [line, "The mean of the three and the gains are computed.", *(c.text for c in paper.contradictions(at))]
 
 
 def _our_scores(evaluations: pd.DataFrame) -> list[list[Cell]]:
-    """One row a model and step with the paper's suites, one more for each evaluation on another suite."""
+    """One row a model and step that was asked one of the paper's suites."""
     rows = []
-    for (model, step), part in evaluations.groupby(["model", "step"], sort=False, dropna=False):
-        name = Cell(model if pd.isna(step) else f"{model}, step {step:.0f}", "ours")
-        known = {row.suite: row for row in part.itertuples() if row.suite in SUITES}
-        if known:
-            cells = [_our_score(known[suite]) if suite in known else Cell(NOTHING) for suite in SUITES]
-            rows.append([name, *cells, Cell(NOTHING), Cell("")])
-        for row in part[~part["suite"].isin(list(SUITES))].itertuples():
-            cell = _our_score(row)
-            rows.append([name, *[Cell(NOTHING)] * 4, Cell(f"{row.suite} avg@{row.k}: {cell.text}", "ours")])
+    for label, part in evaluations[evaluations["suite"].isin(list(SUITES))].groupby("label", sort=False):
+        known = {row.suite: estimate(row.accuracy, row.low, row.high, ".1f", ".0f") for row in part.itertuples()}
+        rows.append([Cell(str(label), "ours"), *(known.get(suite, Cell(NOTHING)) for suite in SUITES), Cell(NOTHING)])
     return rows
 
 
-def _our_score(row: Any) -> Cell:
-    return estimate(row.accuracy, row.low, row.high, ".1f")
+def evaluations(measured: Measured) -> Sheet:
+    """Every evaluation of ours, on whatever suite.
+
+    Raises UsageError when there is none."""
+    if not len(measured.evaluations):
+        raise UsageError(f"no finished evaluation in {measured.folder}; make one with `or1lab evaluate`")
+    groups: dict[str, list[list[Cell]]] = {}
+    for row in measured.evaluations.itertuples():
+        asked = [f"{row.suite}, {row.problems} x {row.k}", number(row.tau), f"{row.limit:,}"]
+        answers = [Cell(f"{row.length:,.0f}", "ours"), Cell(f"{row.truncated:.1f}", "ours")]
+        right = estimate(row.accuracy, row.low, row.high, ".1f")
+        groups.setdefault(row.label, []).append([*map(Cell, asked), right, *answers])
+    columns = ["suite, problems x k", "τ", "limit", "right, %", "length", "truncated, %"]
+    note = "Intervals over problems; length is the mean, in tokens as the limit; τ is the temperature."
+    return Sheet(columns, groups, "Evaluations of ours", [note])
 
 
 def difficulty(measured: Measured) -> Sheet:
@@ -352,11 +360,10 @@ def difficulty(measured: Measured) -> Sheet:
          *(Cell(number(share, ".1f"), "ours") for share in row[3:])]
         for row in measured.difficulty.itertuples(index=False)
     ]  # fmt: skip
-    for row in measured.evaluations.itertuples():
-        name = row.model if pd.isna(row.step) else f"{row.model}, step {row.step:.0f}"
+    for row in measured.evaluations[measured.evaluations["step"].isna()].itertuples():  # of models as they came
         shares = [row.never, row.always, 100 - row.never - row.always]
         ours.append([
-            Cell(f"{name} ({row.k} samples)", "ours"), Cell(row.suite, "ours"), Cell(f"{row.problems:,}", "ours"),
+            Cell(f"{row.label} ({row.k} samples)", "ours"), Cell(row.suite, "ours"), Cell(f"{row.problems:,}", "ours"),
             *(Cell(number(share, ".1f"), "ours") for share in shares),
         ])  # fmt: skip
     if ours:
@@ -374,5 +381,5 @@ SHEETS: dict[str, Callable[[Measured], Sheet]] = {
     **{f"table{n}": partial(settings, n) for n in range(1, 7)},
     "table7": time_of_a_run, "table8": time_of_sgd_steps, "table9": time_of_rollouts,
     **{f"table{n}": partial(stages, n) for n in range(10, 13)},
-    "table13": benchmark_results, "difficulty": difficulty, "previews": previews,
+    "table13": benchmark_results, "difficulty": difficulty, "previews": previews, "evaluations": evaluations,
 }  # fmt: skip

@@ -1,13 +1,13 @@
 """A table before it is written: cells that know where their number comes from, and its three forms.
 
 Markdown for the terminal and for reading on a code host, HTML and LaTeX by great-tables. What the paper prints stands
-plain, what was read by eye off a figure of it has a ≈, what we measured is bold (in HTML also coloured).
+plain, what was read by eye off a figure of it has a ≈, what we measured stands in groups
+of its own, bold where it has an interval (in HTML also coloured).
 """
 
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,11 +17,10 @@ import pandas as pd
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"  # the paper prints a dash for what it does not have
 LETTERS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡ"
-WIDTH = 100  # columns of a terminal
 OURS, DIFFERS = "#0072B2", "#F5D5C8"  # colours in HTML: text of what we measured, ground of a cell that differs
 KEYS = {
     "eye": "≈ read by eye off a figure of the paper: no number that it gives.",
-    "ours": "Bold: measured here, with a 95% interval where there is one.",
+    "ours": "Measured here: the rows under ours; bold: with a 95% interval.",
     "differs": "≠ differs from what the paper reports.",
 }
 
@@ -30,6 +29,8 @@ TEX = {
     MINUS: "$-$", "≈": r"$\approx$", "≥": r"$\geq$", "≠": r"$\neq$", "×": r"$\times$", "α": r"$\alpha$",
     "β": r"$\beta$", "Δ": r"$\Delta$", "τ": r"$\tau$", "·": r"$\cdot$",
 } | {letter: f"$^{{{plain}}}$" for letter, plain in zip(LETTERS, "abcdefghijkl", strict=True)}  # fmt: skip
+
+Read = Literal["printed", "eye", "ours", "differs"]
 
 
 def number(value: float | None, form: str = "g") -> str:
@@ -44,7 +45,7 @@ class Cell:
     """A text with its origin, the footnotes that belong to it, and whether it differs from what the paper reports."""
 
     text: str
-    read: Literal["printed", "eye", "ours", "differs"] = "printed"
+    read: Read = "printed"
     notes: tuple[str, ...] = ()
 
 
@@ -81,17 +82,19 @@ class Sheet:
         sign = {"eye": "≈", "differs": "≠ "}.get(cell.read, "")
         return f"{sign}{cell.text}{''.join(self._marks[note] for note in cell.notes)}"
 
+    def _marked(self, cell: Cell) -> str:
+        """A cell in markdown."""
+        text = self.text(cell)
+        return f"**{text}**" if cell.read == "ours" and "[" in text else text
+
     def markdown(self) -> str:
         rows = []
         for name, group in self.groups.items():
             if name:
                 rows.append([f"*{name}*", *[""] * (len(self.columns) - 1)])
-            rows += [[_bold(self.text(cell)) if cell.read == "ours" else self.text(cell) for cell in row] for row in group]
-        frame = pd.DataFrame(rows, columns=list(self.columns))
-        align = ["left" if i < self.left else "right" for i in range(len(self.columns))]
-        table = frame.to_markdown(index=False, disable_numparse=True, colalign=align)
-        above = [f"**{self.title}**", ""] if self.title else []
-        return "\n".join([*above, table, "", *_paragraphs(self.below)]).rstrip()
+            rows += [[self._marked(cell) for cell in row] for row in group]
+        above = [f"**{self.title}**"] if self.title else []
+        return "\n\n".join([*above, _pipes(list(self.columns), rows, self.left), *self.below])
 
     def html(self, name: str) -> str:
         """A page of its own; `name` becomes the id of the table."""
@@ -116,16 +119,17 @@ class Sheet:
             text = text.replace(character, command)
         return f"% needs \\usepackage{{booktabs, caption}}\n{text.strip()}\n"
 
-    def _table(self, name: str) -> tuple[Any, list[tuple[str, int, str]]]:
+    def _table(self, name: str) -> tuple[Any, list[tuple[str, int, Read]]]:
         """The table of great-tables, and what each cell is: column, row, origin."""
         import great_tables as gt
 
         names = [f"c{i}" for i in range(len(self.columns))]
-        rows, groups, places = [], [], []
+        rows: list[list[str]] = []
+        groups, places = [], []
         for group, members in self.groups.items():
             for row in members:
                 places += [(column, len(rows), cell.read) for column, cell in zip(names, row, strict=True)]
-                rows.append([_bold(self.text(cell)) if cell.read == "ours" else self.text(cell) for cell in row])
+                rows.append([self._marked(cell) for cell in row])
                 groups.append(group)
         frame = pd.DataFrame(rows, columns=names)
         named = any(groups)
@@ -144,22 +148,19 @@ class Sheet:
         return table, places
 
 
-def _by_column(places: list[tuple[str, int, str]], read: str) -> dict[str, list[int]]:
+def _pipes(columns: list[str], rows: list[list[str]], left: int) -> str:
+    """A markdown table, every column as wide as it must be; the first `left` columns are words."""
+    widths = [max(map(len, texts)) for texts in zip(columns, *rows, strict=True)]
+    forms = [f"{'<' if i < left else '>'}{width}" for i, width in enumerate(widths)]
+    lines = [" | ".join(map(format, row, forms)) for row in [columns, *rows]]
+    rule = "|".join(":" + "-" * (w + 1) if i < left else "-" * (w + 1) + ":" for i, w in enumerate(widths))
+    return "\n".join([f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:])])
+
+
+def _by_column(places: list[tuple[str, int, Read]], read: str) -> dict[str, list[int]]:
     """Column -> rows of the cells of one origin."""
     found: dict[str, list[int]] = {}
     for column, row, kind in places:
         if kind == read:
             found.setdefault(column, []).append(row)
-    return found
-
-
-def _bold(text: str) -> str:
-    return f"**{text}**" if text not in ("", NOTHING) else text
-
-
-def _paragraphs(lines: Sequence[str]) -> list[str]:
-    """Lines of a terminal's width, one paragraph each."""
-    found: list[str] = []
-    for line in lines:
-        found += [*textwrap.wrap(line, WIDTH, break_long_words=False, break_on_hyphens=False), ""]
     return found

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from rich.console import Console
 
 from or1lab import results, stats
 from or1lab.errors import check_names
@@ -90,7 +91,7 @@ def make_tables(names: list[str], folder: Path, out: Path) -> dict[Path, str]:
     """
     check_names(names, TABLES, "table")
     measured, written = Measured(folder), {}
-    for name in names or [*results.with_runs({name: name for name in EXPERIMENTS}, folder), *SHEETS]:
+    for name in names or [*results.with_runs({name: name for name in EXPERIMENTS}, folder), *_possible(measured)]:
         made = SHEETS[name](measured) if name in SHEETS else arms(results.finished_runs(folder, name))
         path, text = out / f"{name}.md", made.markdown()
         with full_disk_explained(out):
@@ -100,3 +101,17 @@ def make_tables(names: list[str], folder: Path, out: Path) -> dict[Path, str]:
             path.with_suffix(".tex").write_text(made.latex(name), encoding="utf-8")
         written[path] = text
     return written
+
+
+def show(written: dict[Path, str], console: Console) -> None:
+    """Print tables: whole words on a terminal, whole lines into a file or pipe."""
+    for path, text in written.items():
+        for line in text.splitlines():
+            long = line.startswith("|") or not console.is_terminal
+            console.print(line, markup=False, highlight=False, soft_wrap=long)
+        console.print(f"wrote {path} (.html and .tex beside it)", highlight=False, soft_wrap=True)
+
+
+def _possible(measured: Measured) -> list[str]:
+    """The paper's tables, and that of our evaluations if there are any."""
+    return [name for name in SHEETS if name != "evaluations" or len(measured.evaluations)]
