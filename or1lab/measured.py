@@ -20,10 +20,10 @@ from or1lab import results, stats
 from or1lab.store import Run, find_runs
 
 EVALUATIONS = [
-    "label", "model", "step", "suite", "k", "tau", "limit", "problems", "accuracy", "low", "high", "length",
+    "label", "run", "model", "step", "suite", "k", "tau", "limit", "problems", "accuracy", "low", "high", "length",
     "truncated", "never", "always",
 ]  # fmt: skip
-LIMITS = ["label", "suite", "limit", "accuracy", "low", "high"]
+LIMITS = ["label", "run", "model", "step", "suite", "k", "limit", "accuracy", "low", "high"]
 TIMES = [
     "recipe", "quadruple", "responses", "machine", "runs", "rollout", "update", "other", "total", "low", "high",
 ]  # fmt: skip
@@ -49,7 +49,7 @@ class Measured:
             percent = [100 * value for value in (estimate.value, estimate.low, estimate.high)]
             shares = [100 * float(share) for share in (truncated.mean(), (solved == 0).mean(), (solved == 1).mean())]
             rows.append([
-                label(told["model"], told["step"]), told["model"], told["step"], suite, correct.shape[1],
+                *names(told), told["model"], told["step"], suite, correct.shape[1],
                 told["temperature"], told["limit"], len(correct), *percent, float(lengths.mean()), *shares,
             ])  # fmt: skip
         return pd.DataFrame(rows, columns=EVALUATIONS)
@@ -65,7 +65,7 @@ class Measured:
             for T in sorted({max(1, round(part * told["limit"])) for part in SHORTER}):
                 found = avg_at_k(correct & (lengths <= T), correct.shape[1])
                 percent = [100 * value for value in (found.value, found.low, found.high)]
-                rows.append([label(told["model"], told["step"]), suite, T, *percent])
+                rows.append([*names(told), told["model"], told["step"], suite, correct.shape[1], T, *percent])
         return pd.DataFrame(rows, columns=LIMITS)
 
     @cached_property
@@ -111,11 +111,13 @@ class Measured:
         return pd.concat([shares(folder) for folder in folders], ignore_index=True)
 
 
-def label(model: str, step: int | None) -> str:
-    """A name for readers: `demo/on-policy/seed-0, step 40` for a run, the model's own otherwise."""
-    name = model.rpartition("@")[0] or model
-    short = "/".join(name.rstrip("/").split("/")[-3:])
-    return short if step is None else f"{short.removeprefix('runs/')}, step {step}"
+def names(told: dict[str, Any]) -> tuple[str, str]:
+    """The model of an evaluation for readers, with and without its step: `demo/on-policy/seed-0, step 40` for a run."""
+    if told["step"] is None:
+        return (told["model"],) * 2
+    run = told["model"].rpartition("@")[0] or told["model"]
+    run = "/".join(run.rstrip("/").split("/")[-3:]).removeprefix("runs/")
+    return f"{run}, step {told['step']}", run
 
 
 def _bands(suite: str, bands: list[str | None]) -> Iterator[tuple[str, Any]]:

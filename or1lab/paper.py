@@ -39,9 +39,9 @@ def results(source: str) -> list[dict[str, Any]]:
     return [row for row in load("results")["results"] if row["source"] == source]
 
 
-def title(model: str) -> str:
-    """The name of a model as the paper prints it."""
-    return next(row["name"] for row in load("results")["results"] if row["model"] == model and "name" in row)
+def names() -> dict[str, str]:
+    """Model -> its name as the paper prints it."""
+    return {row["model"]: row["name"] for row in load("results")["results"] if "name" in row}
 
 
 def tokens(T: int) -> str:

@@ -25,6 +25,7 @@ LABELS = {
     "tgt_ent": "entropy target", "alpha": "entropy coefficient α", "tau": "rollout temperature τ",
     "beta": "KL coefficient β", "lr": "learning rate",
 }  # fmt: skip
+PAPER = "paper"  # the group of its rows, where ours follow
 SUITES = {"aime24": "AIME24", "aime25": "AIME25", "livecodebench": "LCB"}
 COMMON = {"lr": "lr", "tgt_ent": "tgt_ent", "delta": "delta", "tau": "tau", "beta": "beta",
           "clip_low": "clip", "clip_high": "clip"}  # fmt: skip
@@ -153,7 +154,7 @@ def time_of_a_run(measured: Measured) -> Sheet:
     told = paper.load("times")["table_7"]
     notes = [c.text for c in paper.contradictions("table7")]
     rows = [[printed(row["model"]), *_times(row, notes)] for row in told["rows"]]
-    groups = {"": rows}
+    groups = {PAPER: rows}
     if len(measured.times):
         on_policy = measured.times[[quadruple[0] == 1 for quadruple in measured.times["quadruple"]]]
         ours = [_hours(row, f"{row.recipe}, {row.machine} (n = {row.runs})") for row in on_policy.itertuples()]
@@ -195,7 +196,7 @@ def time_of_rollouts(measured: Measured) -> Sheet:
         [printed(f"{row['h800']} H800"), printed(told["responses"]), printed(row["seconds"]), printed(row["change"])]
         for row in told["rows"]
     ]
-    groups = {"": rows}
+    groups = {PAPER: rows}
     if len(measured.times):
         by = measured.times.sort_values("responses").groupby(["recipe", "machine", "responses"], sort=False)
         groups["ours"] = [
@@ -322,9 +323,17 @@ def _protocol(at: str) -> list[str]:
 def _our_scores(evaluations: pd.DataFrame) -> list[list[Cell]]:
     """One row a model and step that was asked one of the paper's suites."""
     rows = []
-    for label, part in evaluations[evaluations["suite"].isin(list(SUITES))].groupby("label", sort=False):
+    for (model, label), part in evaluations[evaluations["suite"].isin(list(SUITES))].groupby(
+        ["model", "label"], sort=False
+    ):
         known = {row.suite: estimate(row.accuracy, row.low, row.high, ".1f", ".0f") for row in part.itertuples()}
-        rows.append([Cell(str(label), "ours"), *(known.get(suite, Cell(NOTHING)) for suite in SUITES), Cell(NOTHING)])
+        rows.append(
+            [
+                Cell(paper.names().get(model, label), "ours"),
+                *(known.get(suite, Cell(NOTHING)) for suite in SUITES),
+                Cell(NOTHING),
+            ]
+        )
     return rows
 
 
@@ -354,7 +363,7 @@ def difficulty(measured: Measured) -> Sheet:
          *(printed(row[share][domain], ".1f") for share in ("never", "always", "kept"))]
         for row in told["rows"] for domain in ("math", "code")
     ]  # fmt: skip
-    groups = {"": rows}
+    groups = {PAPER: rows}
     ours = [
         [Cell(str(row[0]), "ours"), Cell(row[1], "ours"), Cell(f"{row[2]:,}", "ours"),
          *(Cell(number(share, ".1f"), "ours") for share in row[3:])]

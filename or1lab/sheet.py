@@ -138,7 +138,9 @@ class Sheet:
         table = gt.GT(frame, groupname_col="group" if named else None, id=name)
         table = table.cols_label(dict(zip(names, self.columns, strict=True)))
         table = table.cols_align("left", names[: self.left]).cols_align("right", names[self.left :])
-        table = table.tab_options(table_font_size="14px", source_notes_font_size="12px", table_width="auto")
+        table = table.tab_options(
+            table_font_size="14px", source_notes_font_size="12px", table_width="auto", row_group_font_weight="bold"
+        )
         if self.title:
             table = table.tab_header(title=self.title)
         for column, where in _by_column(places, "ours").items():
