@@ -16,7 +16,7 @@ from or1lab.measured import Measured
 from or1lab.paper_tables import SHEETS
 from or1lab.sheet import Cell, Sheet, number
 from or1lab.store import Run, full_disk_explained
-from or1lab.sweep import load_experiment
+from or1lab.sweep import EXPERIMENTS, load_experiment
 
 
 def arms(runs: list[Run]) -> Sheet:
@@ -76,8 +76,6 @@ def _mean(values: pd.Series, interval: Callable[[pd.Series], stats.Mean]) -> str
     return f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]" if mean.known else f"{mean.estimate:.3f}"
 
 
-EXPERIMENTS = ("demo", "verifier")
-TABLES = (*EXPERIMENTS, *SHEETS)
 
 
 def make_tables(names: list[str], folder: Path, out: Path) -> dict[Path, str]:
@@ -89,9 +87,10 @@ def make_tables(names: list[str], folder: Path, out: Path) -> dict[Path, str]:
     Raises:
         UsageError: an unknown table, or no finished run of its experiment below `folder`.
     """
-    check_names(names, TABLES, "table")
+    experiments = {path.stem: path.stem for path in sorted(EXPERIMENTS.glob("*.yaml"))}
+    check_names(names, [*SHEETS, *experiments], "table")
     measured, written = Measured(folder), {}
-    for name in names or [*results.with_runs({name: name for name in EXPERIMENTS}, folder), *_possible(measured)]:
+    for name in names or [*results.with_runs(experiments, folder), *_possible(measured)]:
         made = SHEETS[name](measured) if name in SHEETS else arms(results.finished_runs(folder, name))
         path, text = out / f"{name}.md", made.markdown()
         with full_disk_explained(out):
