@@ -162,7 +162,7 @@ def figures(
     out: Annotated[Path, typer.Option(help="Where figures go.")] = Path("figures"),
     json: Json = False,
 ) -> None:
-    """Draw figures (PNG, PDF and the data behind them) from run folders."""
+    """Draw figures of experiments and of the paper, ours over its own: PNG, PDF and the data behind them."""
     from or1lab import figures as drawing
 
     written = drawing.make_figures(names or [], results, out)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,24 @@ from or1lab.store import Run, find_runs
 
 EVALUATIONS = [
     "label", "run", "model", "step", "suite", "k", "tau", "limit", "problems", "accuracy", "low", "high", "length",
-    "truncated", "never", "always",
+    "truncated", "never", "always", "left_out",
 ]  # fmt: skip
 LIMITS = ["label", "run", "model", "step", "suite", "k", "limit", "accuracy", "low", "high"]
 TIMES = [
     "recipe", "quadruple", "responses", "machine", "runs", "rollout", "update", "other", "total", "low", "high",
 ]  # fmt: skip
 SHORTER = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # of the limit of an evaluation
+
+
+class _Answers(NamedTuple):
+    """Tables (P, K) of the problems of an evaluation, or of a band of it, whose responses all have a verdict."""
+
+    told: dict[str, Any]  # its manifest
+    suite: str
+    correct: NDArray[Any]
+    lengths: NDArray[Any]
+    truncated: NDArray[Any]
+    left_out: int  # problems with a response that nothing could judge
 
 
 class Measured:
@@ -44,15 +55,16 @@ class Measured:
         from or1lab.estimators import avg_at_k
 
         rows = []
-        for told, suite, correct, lengths, truncated in self._answers:
+        for told, suite, correct, lengths, truncated, left_out in self._answers:
             estimate, solved = avg_at_k(correct, correct.shape[1]), correct.mean(axis=1)
             percent = [100 * value for value in (estimate.value, estimate.low, estimate.high)]
             shares = [100 * float(share) for share in (truncated.mean(), (solved == 0).mean(), (solved == 1).mean())]
             rows.append([
                 *names(told), told["model"], told["step"], suite, correct.shape[1],
-                told["temperature"], told["limit"], len(correct), *percent, float(lengths.mean()), *shares,
+                told["temperature"], told["limit"], len(correct), *percent, float(lengths.mean()), *shares, left_out,
             ])  # fmt: skip
-        return pd.DataFrame(rows, columns=EVALUATIONS)
+        frame = pd.DataFrame(rows, columns=EVALUATIONS)
+        return frame.sort_values(["run", "step"], kind="stable", na_position="first", ignore_index=True)
 
     @cached_property
     def limits(self) -> pd.DataFrame:
@@ -61,7 +73,7 @@ class Measured:
         from or1lab.estimators import avg_at_k
 
         rows = []
-        for told, suite, correct, lengths, _ in self._answers:
+        for told, suite, correct, lengths, *_ in self._answers:
             for T in sorted({max(1, round(part * told["limit"])) for part in SHORTER}):
                 found = avg_at_k(correct & (lengths <= T), correct.shape[1])
                 percent = [100 * value for value in (found.value, found.low, found.high)]
@@ -69,19 +81,20 @@ class Measured:
         return pd.DataFrame(rows, columns=LIMITS)
 
     @cached_property
-    def _answers(self) -> list[tuple[dict[str, Any], str, NDArray[Any], NDArray[Any], NDArray[Any]]]:
-        """Manifest, suite, and correct, length and truncated (P, K) of each finished evaluation and its bands."""
+    def _answers(self) -> list[_Answers]:
+        """The responses to each finished evaluation and to its bands."""
         from or1lab.evaluation import find_evaluations
+        from or1lab.evaluation_summary import tables
 
         found = []
         for evaluation in find_evaluations(self.folder):
             if evaluation.status != "finished":
                 continue
-            told, correct = evaluation.manifest, evaluation.correct()
-            lengths, truncated = evaluation.table("length"), evaluation.table("truncated")
-            bands = [problem.meta.get("band") for problem in evaluation.problems]
+            told, made = evaluation.manifest, tables(evaluation)
+            bands = [problem.meta.get("band") for problem in made.problems]
             for suite, rows in _bands(told["suite"], bands):
-                found.append((told, suite, correct[rows], lengths[rows], truncated[rows]))
+                parts = (made.correct[rows], made.lengths[rows], made.truncated[rows])
+                found.append(_Answers(told, suite, *parts, len(made.left_out) if suite == told["suite"] else 0))
         return found
 
     @cached_property

@@ -8,13 +8,14 @@ of its own, bold where it has an interval (in HTML also coloured).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
 
 MINUS = "\N{MINUS SIGN}"
+PAPER = "paper"  # the group of its rows, where ours follow
 NOTHING = "\N{EN DASH}"  # the paper prints a dash for what it does not have
 LETTERS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡ"
 OURS, DIFFERS = "#0072B2", "#F5D5C8"  # colours in HTML: text of what we measured, ground of a cell that differs
@@ -166,3 +167,15 @@ def _by_column(places: list[tuple[str, int, Read]], read: str) -> dict[str, list
         if kind == read:
             found.setdefault(column, []).append(row)
     return found
+
+
+def printed(value: Any, form: str = "g", notes: Iterable[str] = ()) -> Cell:
+    """A number or text as the paper prints it."""
+    return Cell(value if isinstance(value, str) else number(value, form), notes=tuple(notes))
+
+
+def estimate(value: float, low: float | None, high: float | None, form: str, bounds_form: str = "") -> Cell:
+    """What we measured: `62.3 [55.0, 69.8]`."""
+    as_ = bounds_form or form
+    bounds = "" if low is None or pd.isna(low) else f" [{number(low, as_)}, {number(high, as_)}]"
+    return Cell(f"{number(value, form)}{bounds}", "ours")

@@ -28,7 +28,7 @@ def evaluations(rows: list[list]) -> pd.DataFrame:
     for model, step, suite, k, accuracy in rows:
         names = measuring.names({"model": model, "step": step})
         bounds = [accuracy, accuracy - 5.0, accuracy + 5.0]
-        found.append([*names, model, step, suite, k, 1.0, 256, 30, *bounds, 100.0, 0.0, 0.0, 0.0])
+        found.append([*names, model, step, suite, k, 1.0, 256, 30, *bounds, 100.0, 0.0, 0.0, 0.0, 0])
     return pd.DataFrame(found, columns=measuring.EVALUATIONS)
 
 

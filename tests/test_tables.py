@@ -55,7 +55,7 @@ def evaluation(
     part = made.write_samples(
         pd.DataFrame(samples, columns=["problem_id", "sample", "response", "length", "truncated"])
     )
-    scores = [[*key, float(right), bool(right), "", "1"] for key, right, _ in cells]
+    scores = [[*key, float(right), bool(right), "", None] for key, right, _ in cells]
     columns = ["problem_id", "sample", "reward", "correct", "reason", "answer"]
     made.write_scores("v", part, pd.DataFrame(scores, columns=columns))
 
@@ -306,6 +306,19 @@ def test_shorter_limits_make_longer_answers_wrong(ours):
 def test_no_evaluation_no_table_of_them(tmp_path):
     with pytest.raises(UsageError, match="or1lab evaluate"):
         make_tables(["evaluations"], tmp_path, tmp_path / "out")
+
+
+def test_a_problem_without_all_its_verdicts_is_left_out_and_counted(tmp_path):
+    solved = np.ones((8, 4), dtype=bool)
+    solved[0] = False
+    evaluation(tmp_path / "a", "smol", "smol", solved)
+    (path,) = Evaluation.open(tmp_path / "a").score_parts("v")
+    scores = pd.read_parquet(path).astype({"correct": "boolean"})
+    scores.loc[1, ["reward", "correct"]] = [np.nan, pd.NA]
+    scores.to_parquet(path)
+    ((row,),) = paper_tables.evaluations(Measured(tmp_path)).groups.values()
+    assert row[0].text == "smol, 7 x 4" and row[0].notes == ("1 more with a response that nothing could judge.",)
+    assert row[3].text.startswith("100.0 [")
 
 
 def test_an_unfinished_evaluation_does_not_count(ours, tmp_path):
