@@ -42,7 +42,7 @@ def settings(table: int, measured: Measured) -> Sheet:
     """A table of settings, made of the experiment file that repeats its study."""
     reported, experiment = paper.load("settings")["tables"][table], _experiments()[table]
     notes = [contradiction.text for contradiction in paper.contradictions(f"table{table}")]
-    rows, silent = [], []
+    rows, others, silent = [], [], []
     for key, value in reported.items():
         if key == "study":
             continue
@@ -50,10 +50,12 @@ def settings(table: int, measured: Measured) -> Sheet:
             silent.append(LABELS[key])
             continue
         found = file_value(experiment, key)
-        other = Cell("the same") if found == value else Cell(in_words(key, value), "differs")
-        rows.append([Cell(LABELS[key]), Cell(in_words(key, found)), other])
+        others.append(Cell("the same") if found == value else Cell(in_words(key, value), "differs"))
+        rows.append([Cell(LABELS[key]), Cell(in_words(key, found)), others[-1]])
+    (_, base, other), *rows = rows  # some are too long for a column
     notes = [
-        agreement([row[2] for row in rows], f"experiments/ablations/{experiment.name}.yaml", len(rows)),
+        f"Base model: {base.text}; in the paper {'' if other.text == 'the same' else '≠ '}{other.text}.",
+        agreement(others, f"experiments/ablations/{experiment.name}.yaml", len(others)),
         *([f"Not printed in the paper: {', '.join(silent)}."] if silent else []),
         *notes,
     ]
