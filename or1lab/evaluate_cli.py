@@ -100,7 +100,8 @@ def _evaluate(
 
     suite, model = load_suite(suite_name, options), named(name, how["endpoint"])
     folder, bar = out or Path("evaluations") / model.label / suite.name, Bar(screen)
-    screen.print(f"{name} on {suite.title}: k = {suite.k}, into {folder}", highlight=False, markup=False, soft_wrap=True)
+    begun = f"{name} on {suite.title}: k = {suite.k}, into {folder}"
+    screen.print(begun, highlight=False, markup=False, soft_wrap=True)
     try:
         done = run(model, suite, out=folder, watch=bar, **how)
     except KeyboardInterrupt:
