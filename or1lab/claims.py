@@ -1,4 +1,4 @@
-"""The claims of `experiments/claims.yaml`: read, checked against the studies, and hashed. Their verdicts: ledger.py."""
+"""The claims of `experiments/claims.yaml`: read, checked against the studies, and hashed. Their verdicts: ledger.py, by the rules of verdicts.py."""
 
 from __future__ import annotations
 
