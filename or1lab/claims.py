@@ -1,4 +1,4 @@
-"""The claims of `experiments/claims.yaml`: read, checked against the studies, and hashed. Their verdicts: ledger.py, by the rules of verdicts.py."""
+"""The claims of `experiments/claims.yaml`, read and checked against the studies. Their verdicts: ledger.py."""
 
 from __future__ import annotations
 
