@@ -215,6 +215,7 @@ class Recipe(Strict):
 # as it was. A new knob belongs here, or kept runs are orphaned.
 LATER: dict[str, Any] = {
     "data": {"test_options": None, "offline_filter": None, "wrong_golds": 0.0},
+    "eval": {"temperatures": []},
     "stages": {"entropy": None, "alpha": None},
 }
 
