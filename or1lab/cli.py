@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from or1lab import claims_view
 from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate_cli import evaluate, suites
 from or1lab.terminal import Json, console, print_json
@@ -186,6 +187,9 @@ def tables(
         print_json({str(path): text for path, text in written.items()})
         return
     making.show(written, console)
+
+
+app.command("claims", epilog="Example: or1lab claims --results experiments/results")(claims_view.claims)
 
 
 @runs_app.command("list", epilog="Example: or1lab runs list")

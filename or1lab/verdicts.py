@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 Kind = Literal["greater", "less", "equivalent", "ordered"]
 Verdict = Literal["holds", "reversed", "does not hold", "not decided"]
@@ -48,12 +48,14 @@ class Effect:
         """Two-sided; NaN where the runs do not vary, which says nothing about how much they would."""
         if not self.error > 0:
             return math.nan, math.nan
-        reach = float(stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
+        reach = float(special.stdtrit(self.freedom, (1 + level) / 2)) * self.error
         return self.estimate - reach, self.estimate + reach
 
     def p_above(self, bound: float) -> float:
         """One-sided p-value against an effect of at most `bound`; NaN as `interval`."""
-        return float(stats.t.sf((self.estimate - bound) / self.error, self.freedom)) if self.error > 0 else math.nan
+        if not self.error > 0:
+            return math.nan
+        return float(special.stdtr(self.freedom, (bound - self.estimate) / self.error))  # far faster than stats.t
 
     def p_below(self, bound: float) -> float:
         """Likewise against an effect of at least `bound`."""
