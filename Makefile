@@ -47,8 +47,8 @@ test: setup  ## the tests (about ten minutes on two cores)
 test-slow: setup  ## what takes longer: slow tests, killed processes, notebooks in a browser
 	@$(BIN)/python -m pytest -m 'slow or faults or browser'
 
-bench: setup  ## ours against stock TRL, printed and kept in benchmarks/results (about half an hour, an idle machine)
-	@for name in update step memory judge curate scoring; do $(BIN)/python -m benchmarks.$$name --save benchmarks/results/$$name.json; done
+bench: setup  ## ours against stock TRL, printed and kept in benchmarks/results (about three quarters of an hour, an idle machine)
+	@for name in update step memory judge curate scoring coverage; do $(BIN)/python -m benchmarks.$$name --save benchmarks/results/$$name.json; done
 
 lint: setup  ## ruff, mypy, notebooks stored without outputs
 	@$(BIN)/ruff check .

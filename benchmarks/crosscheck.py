@@ -95,7 +95,7 @@ def check(folder: Path) -> dict[str, Any]:
 
         def ask(problem: str, response: str, evaluator: Evaluator = evaluator) -> Judged:
             gold = golds[problem]
-            found = [evaluator(response, one) for one in ([gold] if isinstance(gold, str) else gold)]
+            found = [evaluator(response, one) for one in ([gold] if isinstance(gold, str) else gold or [])]
             return max(found, key=lambda one: one[0])
 
         with ThreadPoolExecutor(math.WORKERS) as threads:

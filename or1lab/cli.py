@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from or1lab import claims_view
 from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate_cli import evaluate, suites
 from or1lab.terminal import Json, console, print_json
@@ -160,7 +161,7 @@ def figures(
     out: Annotated[Path, typer.Option(help="Where figures go.")] = Path("figures"),
     json: Json = False,
 ) -> None:
-    """Draw figures (PNG, PDF and the data behind them) from run folders."""
+    """Draw figures of experiments and of the paper, ours over its own: PNG, PDF and the data behind them."""
     from or1lab import figures as drawing
 
     written = drawing.make_figures(names or [], results, out)
@@ -178,16 +179,17 @@ def tables(
     out: Annotated[Path, typer.Option(help="Where tables go.")] = Path("figures"),
     json: Json = False,
 ) -> None:
-    """Compute tables (markdown) from run folders and print them."""
+    """Tables of experiments and of the paper, with our numbers beside its own: markdown (printed), HTML and LaTeX."""
     from or1lab import tables as making
 
     written = making.make_tables(names or [], results, out)
     if json:
         print_json({str(path): text for path, text in written.items()})
         return
-    for path, text in written.items():
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-        console.print(f"wrote {path}", highlight=False)
+    making.show(written, console)
+
+
+app.command("claims", epilog="Example: or1lab claims --results experiments/results")(claims_view.claims)
 
 
 @runs_app.command("list", epilog="Example: or1lab runs list")

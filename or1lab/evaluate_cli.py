@@ -23,7 +23,7 @@ def evaluate(
     ] = None,
     options: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Of the suite, such as suffix=paper or file=DIR."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Of the suite, such as suffix=released or file=DIR."),
     ] = None,
     suite: Annotated[
         str | None, typer.Option(help="Suite, suite file, or a file of problems (.jsonl, .parquet).")

@@ -67,8 +67,10 @@ class Recipe(Strict):
     old_logp: Literal["trainer", "sampler"] = knob(
         "trainer", "where pi_k's log-probs come from, but in the first mini-batch, whose ratio is 1", "released code"
     )
-    correction: Literal["none", "truncated"] = knob("none", "importance weight, pi_k against the sampler", "ours")
-    correction_cap: float = knob(2.0, "ceiling of that weight", "ours", gt=0)
+    correction: Literal["none", "truncated", "sequence_mask"] = knob(
+        "none", "importance weight, pi_k against the sampler; sequence_mask is TRL's default with a cap of 3", "ours"
+    )
+    correction_cap: float = knob(2.0, "ceiling of that weight, above which sequence_mask gives 0", "ours", gt=0)
     entropy: Literal["none", "constant", "paper", "released", "trl"] = knob("paper", "controller", "paper eq. 3.2")
     entropy_source: Literal["sampler", "kept", "exact"] = knob("sampler", "how e_k is measured", "ours: free")
     alpha: float = knob(0.0, "constant entropy coefficient (entropy: constant)", "paper §4.5", ge=0)
@@ -141,11 +143,14 @@ class Recipe(Strict):
                 f"top_p = {self.top_p} is refused in training: the sampler would renormalise over the surviving "
                 "tokens and its log-probs would no longer be the policy's; use top_p: 1.0"
             )
-        if self.alpha > 0 and self.entropy != "constant":
-            raise ValueError(
-                f"alpha = {self.alpha} has no effect with entropy: {self.entropy}; a constant coefficient wants "
-                "entropy: constant"
-            )
+        kinds = [stage.entropy or self.entropy for stage in self.stages]
+        own = [(stage.alpha, [kind]) for stage, kind in zip(self.stages, kinds, strict=True)]
+        for alpha, used in [(self.alpha, kinds), *own]:
+            if alpha and "constant" not in used:
+                raise ValueError(
+                    f"alpha = {alpha} has no effect with entropy: {used[0]}; a constant coefficient wants "
+                    "entropy: constant"
+                )
         if self.correction != "none" and self.old_logp == "sampler":
             raise ValueError("a correction compares trainer and sampler; it wants old_logp: trainer")
         if self.c_max is not None and self.c_min > self.c_max:
@@ -206,11 +211,24 @@ class Recipe(Strict):
         return self.model_dump(mode="json")
 
 
+# Knobs that came after runs had been kept, with the value at which they do nothing: there they leave a run's identity
+# as it was. A new knob belongs here, or kept runs are orphaned.
+LATER: dict[str, Any] = {
+    "data": {"test_options": None, "offline_filter": None, "wrong_golds": 0.0},
+    "eval": {"temperatures": []},
+    "stages": {"entropy": None, "alpha": None},
+}
+
+
 def recipe_hash(recipe: Recipe) -> str:
     """Identity of a run: what changes nothing in its numbers (name, mirrors, folder cadence) is left out."""
     plain = recipe.resolved()
     for key in ("name", "wandb", "save_rollouts", "threads", "checkpoint", "guard"):
         plain.pop(key)
+    for key, neutral in LATER.items():
+        for part in plain[key] if isinstance(plain[key], list) else [plain[key]]:
+            for name in [name for name in neutral if part[name] == neutral[name]]:
+                del part[name]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 

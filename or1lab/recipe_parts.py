@@ -29,11 +29,18 @@ class Data(Strict):
         "tiny", "'tiny', 'smol', 'functions', a file of problems, or a published set by its name", "ours"
     )
     options: dict[str, Any] = knob({}, "options of the source (e.g. operands: [2, 6] of tiny; docs/data.md)", "ours")
+    test_options: dict[str, Any] | None = knob(
+        None, "options of a generated source for the held-out problems, where they differ from those trained on", "ours"
+    )
     mix: tuple[Part, ...] = knob((), "several sources instead: {source, weight, options} each", "ours")
     train: Positive = knob(4096, "number of training problems", "ours")
     test: Positive = knob(512, "number of held-out problems", "ours")
     prompt_limit: Positive = knob(64, "longest prompt in tokens; longer ones are dropped from the data", "ours")
     seed: int = knob(0, "which problems are generated (not the run's seed)", "ours")
+    offline_filter: str | None = knob(
+        None, "drop the training problems that the model of this name always or never solves", "paper §3.1"
+    )
+    wrong_golds: float = knob(0.0, "share of the training problems that get a wrong gold answer", "ours", ge=0, lt=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -44,6 +51,8 @@ class Data(Strict):
     def _one_origin(self) -> Data:
         if self.mix and (self.source is not None or self.options):
             raise ValueError("either data.source (with data.options) or data.mix, whose parts have their own options")
+        if self.mix and self.test_options is not None:
+            raise ValueError("data.test_options belongs to one source, data.mix has several")
         if not self.mix and self.source is None:
             raise ValueError("neither data.source nor data.mix: no problems")
         return self
@@ -72,6 +81,8 @@ class Stage(Strict):
     beta: float | None = Field(None, ge=0)
     clip_low: float | None = Field(None, gt=0, lt=1)
     clip_high: float | None = Field(None, gt=0)
+    entropy: Literal["none", "constant", "paper", "released", "trl"] | None = None
+    alpha: float | None = Field(None, ge=0)
 
 
 class Rollout(Strict):

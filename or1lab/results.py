@@ -44,9 +44,9 @@ def finished_runs(results: Path, experiment: str) -> list[Run]:
 
 
 def with_runs(experiments: Mapping[str, str], results: Path) -> list[str]:
-    """The names of those experiments that have finished runs below `results`; all names if none has."""
+    """The names of those experiments that have finished runs below `results`."""
     found = {run.manifest["experiment"] for run in find_runs(results) if run.status == "finished"}
-    return [name for name, experiment in experiments.items() if experiment in found] or list(experiments)
+    return [name for name, experiment in experiments.items() if experiment in found]
 
 
 def recipe_of(run: Run) -> Recipe:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from or1lab.data import load
+from or1lab.data import difficulty, load
 from or1lab.data.mix import interleave, shares
 from or1lab.data.problem import Problem
+from or1lab.data.spoil import wrong_golds
 from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe_parts import Data, Part
 
@@ -65,12 +66,28 @@ def load_tokenizer(folder: str) -> Any:
 
 
 def load_problems(data: Data, split: str, tokenizer: Any) -> list[Problem]:
-    """Problems of a split ("train" or "test"), without those whose prompt is longer than the prompt limit.
+    """Problems of a split ("train" or "test"): what `data` names, within the prompt limit; of those to train on, what
+    the offline filter leaves, some with a wrong gold where that is asked for."""
+    problems = _problems(data, split, tokenizer)
+    if split == "train" and data.offline_filter:
+        problems = difficulty.solved_sometimes(problems, data.offline_filter)
+    if split == "train" and data.wrong_golds:
+        problems = wrong_golds(problems, data.wrong_golds)
+    return problems
+
+
+def _problems(data: Data, split: str, tokenizer: Any) -> list[Problem]:
+    """Problems of a split, without those whose prompt is longer than the prompt limit.
 
     Of a mix, each source gives its share. A file holds both splits: its last `test` problems are held out, the `train`
     before them are trained on."""
-    weights = [part.weight for part in data.parts]
-    dealt = list(zip(data.parts, shares(data.train, weights), shares(data.test, weights), strict=True))
+    parts = data.parts
+    if split == "test" and data.test_options is not None:
+        if parts[0].source not in GENERATED:  # of a file, other options could hold out what is trained on
+            raise UsageError(f"data.test_options: '{parts[0].source}' is no generated source ({', '.join(GENERATED)})")
+        parts = (parts[0].model_copy(update={"options": data.test_options}),)
+    weights = [part.weight for part in parts]
+    dealt = list(zip(parts, shares(data.train, weights), shares(data.test, weights), strict=True))
     for part, train, test in dealt:
         if not train or not test:
             lacks = "test" if train else "train"
@@ -154,4 +171,3 @@ def weights_hash(folder: str) -> str:
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
-

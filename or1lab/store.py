@@ -69,6 +69,8 @@ class Run(Recorded):
             "recipe": recipe,
             "recipe_hash": recipe_hash(Recipe.model_validate(recipe)),
             "world": recipe["world"],
+            "world_hash": None,
+            "claims_hash": None,
             **environment(),
             "model_hash": None,
             "data_hash": None,

@@ -170,9 +170,9 @@ class Suite(Strict):
                 raise
             chosen = "".join(f" {key}={value}" for key, value in self.options.items())
             raise type(error)(
-                f"{error}. Or put the problems into {place(self.name)}, which is then read instead: one JSON object a "
-                f"line, {_shape(self.domain)}; or1lab data convert {self.set}{chosen} file=DIR --out "
-                f"{place(self.name)} makes it and leaves out what is no problem"
+                f"{error}; an evaluation: --suite {self.name} file=DIR. Or put the problems into {place(self.name)}, "
+                f"which is then read instead: one JSON object a line, {_shape(self.domain)}; or1lab data convert "
+                f"{self.set}{chosen} file=DIR --out {place(self.name)} makes it and leaves out what is no problem"
             ) from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from or1lab.data.published import SETS
 from or1lab.registry import models
@@ -36,22 +36,29 @@ def registry() -> list[dict[str, Any]]:
 
 
 def show_suites(console: Console) -> None:
-    table = Table("suite", "version", "problems", "k", "temperature", "limit", "what", "from")
+    table = Table(Column("suite", no_wrap=True))
+    for title in ("version", "problems", "k", "limit"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("what, and where from")
     for row in suites():
         what = row["title"] + (f" ({', '.join(row['bands'])})" if len(row["bands"]) > 1 else "")
-        cells = (row[key] for key in ("suite", "version", "problems", "k", "temperature", "limit"))
-        table.add_row(*(str(cell) for cell in cells), what, row["source"])
+        size = "?" if row["problems"] is None else str(row["problems"])
+        cells = (row["suite"], str(row["version"]), size, str(row["k"]), f"{row['limit']:,}")
+        table.add_row(*cells, f"{what}: {row['source']}")
     console.print(table)
     console.print("Evaluate one: or1lab evaluate MODEL --suite NAME. A file of problems is a suite, too: --suite FILE.")
 
 
 def show_models(console: Console) -> None:
     first = next(iter(models().values())).reported
-    table = Table("model", "on the Hub", "kind", *(f"{suite}, avg@{one.k}" for suite, one in first.items()))
+    table = Table(Column("model", no_wrap=True))
+    for suite, one in first.items():
+        table.add_column(f"{suite}\navg@{one.k}, %", justify="right", no_wrap=True)
     for entry in models().values():
         cells = (f"{entry.reported[suite].value:.1f}" if suite in entry.reported else "-" for suite in first)
-        table.add_row(entry.key, entry.hub, entry.kind, *cells)
+        table.add_row(entry.key, *cells)
     console.print(table)
     console.print(
-        "Reported percent: Table 13 (previews: README of April). Again: or1lab evaluate MODEL --suite NAME"
+        "Reported in Table 13 (previews: README of April); --json has the names on the Hub. Again: "
+        "or1lab evaluate MODEL --suite NAME"
     )

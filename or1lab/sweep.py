@@ -37,6 +37,27 @@ class Arm(BaseModel):
     set: dict[str, Any] = {}
 
 
+class Paper(BaseModel):
+    """What the paper did in the study that an experiment repeats, with the paper's own numbers under our names.
+
+    Only what it prints: an unknown value is left out. Tables 1-6 are made of these."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    place: str
+    table: int | None = Field(None, ge=1)
+    base: str | None = None  # the model that training starts from, as the paper prints its name
+    settings: dict[str, Any] = {}  # common to all arms
+    arms: dict[str, dict[str, Any]] = {}  # what differs, for arms of this file and those that only the paper has
+
+    @model_validator(mode="after")
+    def _our_names(self) -> Paper:
+        for values in (self.settings, *self.arms.values()):
+            for key in values:
+                if key.partition(".")[0] not in Recipe.model_fields:
+                    raise ValueError(f"'{key}' is no key of a recipe{did_you_mean(key, Recipe.model_fields)}")
+        return self
+
+
 class Experiment(BaseModel):
     """A question, the arms that answer it and the seeds they run with (`experiments/ablations/*.yaml`)."""
 
@@ -51,6 +72,7 @@ class Experiment(BaseModel):
     baseline: str
     figure: str
     seconds: float | None = Field(None, gt=0)  # measured time of a run on one core, for estimates before the first one
+    paper: Paper | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:

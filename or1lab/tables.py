@@ -1,4 +1,6 @@
-"""`or1lab tables`: every table by its name, computed from run folders alone, as markdown."""
+"""`or1lab tables`: every table by its name, as markdown, HTML and LaTeX.
+
+Those of experiments are computed from run folders alone, those of the paper from its numbers with ours beside them."""
 
 from __future__ import annotations
 
@@ -6,22 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from rich.console import Console
 
 from or1lab import results, stats
 from or1lab.errors import check_names
+from or1lab.measured import Measured
+from or1lab.paper_tables import SHEETS
+from or1lab.sheet import Cell, Sheet, number
 from or1lab.store import Run, full_disk_explained
-from or1lab.sweep import load_experiment
-
-MINUS = "\N{MINUS SIGN}"
+from or1lab.sweep import EXPERIMENTS, load_experiment
 
 
-def arms(runs: list[Run]) -> str:
+def arms(runs: list[Run]) -> Sheet:
     """The arms of an experiment, one row each, and a line for the difference of each to the baseline."""
     frame, experiment = results.summaries(runs), load_experiment(runs[0].manifest["experiment"])
     rows = [_row(arm) for _, arm in frame.groupby("label", sort=False)]
     lines = [contrast(frame, experiment.baseline, arm) for arm in experiment.arms if arm != experiment.baseline]
-    table = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
-    return "\n".join([table, "", "Accuracy and entropy: means with 95% intervals over runs.", "", *lines])
+    note = "Accuracy and entropy: means with 95% intervals over runs."
+    return Sheet(list(rows[0]), {"": [list(map(Cell, row.values())) for row in rows]}, notes=[note, *lines])
 
 
 def contrast(frame: pd.DataFrame, baseline: str, arm: str) -> str:
@@ -50,7 +54,7 @@ def signed(value: stats.Difference) -> str:
 
 
 def _sign(value: float) -> str:
-    return f"{value:+.3f}".replace("-", MINUS)
+    return number(value, "+.3f")
 
 
 def _row(arm: pd.DataFrame) -> dict[str, str]:
@@ -72,23 +76,41 @@ def _mean(values: pd.Series, interval: Callable[[pd.Series], stats.Mean]) -> str
     return f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]" if mean.known else f"{mean.estimate:.3f}"
 
 
-# name -> (experiment, table)
-TABLES: dict[str, tuple[str, Callable[[list[Run]], str]]] = {name: (name, arms) for name in ("demo", "verifier")}
 
 
 def make_tables(names: list[str], folder: Path, out: Path) -> dict[Path, str]:
-    """Write the named tables (none named: all that have runs) to `out` as markdown; what was written, by file.
+    """Write the named tables (none named: the paper's, and those of experiments that have runs) to `out`.
+
+    Returns:
+        The text of each markdown file, by its path; name.html and name.tex lie beside it.
 
     Raises:
         UsageError: an unknown table, or no finished run of its experiment below `folder`.
     """
-    check_names(names, TABLES, "table")
-    written = {}
-    for name in names or results.with_runs({name: experiment for name, (experiment, _) in TABLES.items()}, folder):
-        experiment, table = TABLES[name]
-        path, text = out / f"{name}.md", table(results.finished_runs(folder, experiment))
+    experiments = {path.stem: path.stem for path in sorted(EXPERIMENTS.glob("*.yaml"))}
+    check_names(names, [*SHEETS, *experiments], "table")
+    measured, written = Measured(folder), {}
+    for name in names or [*results.with_runs(experiments, folder), *_possible(measured)]:
+        made = SHEETS[name](measured) if name in SHEETS else arms(results.finished_runs(folder, name))
+        path, text = out / f"{name}.md", made.markdown()
         with full_disk_explained(out):
             out.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{text}\n", encoding="utf-8")
+            path.with_suffix(".html").write_text(made.html(name), encoding="utf-8")
+            path.with_suffix(".tex").write_text(made.latex(name), encoding="utf-8")
         written[path] = text
     return written
+
+
+def show(written: dict[Path, str], console: Console) -> None:
+    """Print tables: whole words on a terminal, whole lines into a file or pipe."""
+    for path, text in written.items():
+        for line in text.splitlines():
+            long = line.startswith("|") or not console.is_terminal
+            console.print(line, markup=False, highlight=False, soft_wrap=long)
+        console.print(f"wrote {path} (.html and .tex beside it)", highlight=False, soft_wrap=True)
+
+
+def _possible(measured: Measured) -> list[str]:
+    """The paper's tables, and that of our evaluations if there are any."""
+    return [name for name in SHEETS if name != "evaluations" or len(measured.evaluations)]

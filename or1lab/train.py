@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from or1lab import process, sources
+from or1lab import process, sources, world
 from or1lab.curriculum import Curriculum
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
@@ -57,7 +57,8 @@ def run(
     if existing and existing.manifest["status"] == "finished":
         return existing
     material = _material(recipe)  # before the folder is made: what cannot start leaves nothing behind
-    store = existing or Run.create(out, recipe=recipe.resolved(), extra=labels or {})
+    extra = {**(labels or {}), **world.stamps(recipe, material.hashes["model_hash"])}
+    store = existing or Run.create(out, recipe=recipe.resolved(), extra=extra)
     with store.lock():
         store.update_manifest(
             status="running", error=None, seconds=_seconds_before(store), sandbox=_layers(material.train)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from or1lab.errors import UsageError
@@ -138,6 +140,27 @@ def test_hash_ignores_what_changes_no_number_and_sees_what_does():
     assert recipe_hash(load_recipe("tiny", ["stages.0.steps=3"])) != base
 
 
+def test_later_knobs_leave_the_identity_of_kept_runs():
+    """The hashes are those of before `data.wrong_golds` and the others of recipe.LATER came."""
+    small = Path(__file__).parent / "small.yaml"
+    assert recipe_hash(load_recipe(small)) == "e47dd9ce03fd2fa1"
+    assert recipe_hash(load_recipe(small, ["stages=[{steps: 1}, {steps: 2, T: 100}]"])) == "c0b3b6be95624afb"
+    for change in (
+        "data.wrong_golds=0.1", "data.test_options={}", "data.offline_filter=tiny", "stages.0.entropy=paper",
+    ):  # fmt: skip
+        assert recipe_hash(load_recipe(small, [change])) != "e47dd9ce03fd2fa1"
+
+
+def test_a_stage_may_have_its_own_entropy_control():
+    stages = "stages=[{steps: 1}, {steps: 1, entropy: constant, alpha: 0.02}]"
+    recipe = load_recipe("tiny", ["entropy=paper", stages])
+    assert [(recipe.stage(i).entropy, recipe.stage(i).alpha) for i in (0, 1)] == [("paper", 0), ("constant", 0.02)]
+    load_recipe("tiny", ["alpha=0.1", "stages=[{steps: 1}, {steps: 1, entropy: constant}]"])
+    for wrong in (["stages.0.alpha=0.1"], ["entropy=constant", "stages=[{steps: 1, entropy: paper, alpha: 0.1}]"]):
+        with pytest.raises(UsageError, match="alpha = 0.1 has no effect with entropy: (none|paper)"):
+            load_recipe("tiny", wrong)
+
+
 def test_show_gives_every_value_an_origin():
     recipe, table = rows("tiny", ["D_T=2"])
     origin = {row["key"]: row for row in table}
@@ -168,9 +191,12 @@ def test_options_of_a_generator_show_the_line_that_sets_them():
 
 
 def test_the_released_controller_comes_with_its_own_settings():
-    released = load_recipe("tiny", ["entropy=released"])
+    small = Path(__file__).parent / "small.yaml"
+    released = load_recipe(small, ["entropy=released"])
     assert (released.delta, released.c_max, released.entropy_source) == (0.0001, 0.005, "kept")
-    changed = load_recipe("tiny", ["entropy=released", "delta=0.01"])
+    changed = load_recipe(small, ["entropy=released", "delta=0.01"])
     assert (changed.delta, changed.c_max) == (0.01, 0.005)
-    paper = load_recipe("tiny", ["entropy=paper"])
+    paper = load_recipe(small, ["entropy=paper"])
     assert (paper.delta, paper.c_max, paper.entropy_source) == (0.005, None, "sampler")
+    world = load_recipe("tiny", ["entropy=released"])  # what a recipe sets itself stays
+    assert (world.delta, world.c_max, world.entropy_source) == (0.002, 0.1, "kept")

@@ -12,8 +12,10 @@ import pytest
 from or1lab import sources
 from or1lab.data import smol, tiny
 from or1lab.data.load import write as save
-from or1lab.data.problem import Problem
+from or1lab.data.problem import Difficulty, Problem
+from or1lab.data.spoil import wrong_golds
 from or1lab.errors import Or1labError, UsageError
+from or1lab.recipe import load_recipe
 from or1lab.recipe_parts import Data
 
 
@@ -294,3 +296,64 @@ def test_a_hub_name_is_its_own_identity():
     assert (
         sources.weights_hash("owner/a") == sources.weights_hash("owner/a") != sources.weights_hash("owner/b")
     )
+
+
+# ------------------------------------------------------------------------------- what only training problems see
+
+
+def test_the_held_out_problems_may_have_options_of_their_own():
+    """A run on easy problems is tested on those of a run on hard ones."""
+    easy = {"options": {"operands": [2, 3], "products": 0.25}, "train": 20, "test": 20, "prompt_limit": 24}
+    world = load("test", train=20, test=20, prompt_limit=24)
+    assert load("test", **easy, test_options={}) == world != load("test", **easy)
+    assert load("train", **easy, test_options={}) == load("train", **easy)
+
+
+def test_test_options_are_for_generated_sources_only(tmp_path):
+    path = write(tmp_path / "problems.jsonl", problems(9))
+    with pytest.raises(UsageError, match="is no generated source"):
+        load("test", source=str(path), test=2, test_options={})
+    with pytest.raises(ValueError, match="data.mix has several"):
+        Data(mix=[{"source": "tiny"}], test_options={})
+
+
+def test_the_offline_filter_drops_what_was_always_or_never_solved(tmp_path):
+    tried = [
+        p.model_copy(update={"difficulty": {"m": Difficulty(solved=i % 3, samples=2)}})
+        for i, p in enumerate(problems(9))
+    ]
+    path = write(tmp_path / "problems.jsonl", tried)
+    given = {"source": str(path), "train": 6, "test": 3}
+    assert [p.id for p in load("train", **given, offline_filter="m")] == ["p2", "p5"]
+    assert load("test", **given, offline_filter="m") == load("test", **given)
+    with pytest.raises(UsageError, match="nobody knows how often 'n' solves the problem 'p1'; or1lab data curate"):
+        load("train", **given, offline_filter="n")
+
+
+def test_the_tiny_base_knows_its_training_problems():
+    recipe = load_recipe("tiny")
+    tokenizer = sources.load_tokenizer(str(tiny.BASE))
+    known = json.loads((tiny.BASE / "difficulty.json").read_text())
+    every = sources.load_problems(recipe.data, "train", tokenizer)
+    left = sources.load_problems(recipe.data.model_copy(update={"offline_filter": "tiny"}), "train", tokenizer)
+    assert set(known["solved"]) == {p.id for p in every} and known["model_hash"] == sources.weights_hash(str(tiny.BASE))
+    assert [p.id for p in left] == [p.id for p in every if 0 < known["solved"][p.id] < known["samples"]]
+    assert len(left) / len(every) == known["shares"]["kept"]
+
+
+def test_wrong_golds_spoil_training_problems_alone():
+    given = {"train": 400, "test": 20, "prompt_limit": 24}
+    right, spoilt = load("train", **given), load("train", **given, wrong_golds=0.25)
+    changed = [(a, b) for a, b in zip(right, spoilt, strict=True) if a != b]
+    assert 80 < len(changed) < 120
+    assert all(a.gold != b.gold and b.meta["right_gold"] == a.gold and int(b.gold) in range(23) for a, b in changed)
+    assert load("test", **given, wrong_golds=0.25) == load("test", **given)
+    assert spoilt == load("train", **given, wrong_golds=0.25)
+    fewer = load("train", **given, wrong_golds=0.1)
+    assert {b.id for a, b in changed} > {b.id for a, b in zip(right, fewer, strict=True) if a != b} != set()
+
+
+def test_no_wrong_gold_without_another_answer():
+    assert wrong_golds(problems(5), 0.99) == problems(5)  # several golds each
+    one = [Problem(id=f"p{i}", domain="math", prompt="x", gold="7") for i in range(5)]
+    assert wrong_golds(one, 0.99) == one

@@ -76,6 +76,22 @@ def test_a_stage_sets_its_own_batch_clip_temperature_and_kl(engine, tmp_run):
     assert list(steps.loc[[3, 4], "sgd/steps"]) == [min(2, n) for n in kept] and max(kept) >= 2  # D_R / D_T
 
 
+@pytest.mark.parametrize("cut", [2, 3, 4])
+def test_a_stage_sets_its_own_entropy_control_and_resumes_with_it(cut, engine, tmp_path, monkeypatch):
+    stages = "stages=[{steps: 2}, {steps: 2, entropy: constant, alpha: 0.02}]"
+    recipe = load_recipe(
+        SMALL, [stages, "eval.every=0", "entropy=paper", "tgt_ent=2.0", "delta=0.01", "checkpoint.every=1"]
+    )
+    whole = train.run(recipe, tmp_path / "whole", engine=engine, progress=False)
+    steps = whole.metrics.query("kind == 'step'")
+    assert list(steps["entropy/alpha"]) == pytest.approx([0, 0.01, 0.02, 0.02])
+    assert list(steps["entropy/c"]) == pytest.approx([0, 0.01, 0, 0])
+    with power_cut(monkeypatch, at=cut):
+        train.run(recipe, tmp_path / "cut", engine=engine, progress=False)
+    resumed = train.run(recipe, tmp_path / "cut", resume=True, engine=engine, progress=False)
+    pd.testing.assert_frame_equal(steady(resumed), steady(whole), check_exact=True)
+
+
 def test_kl_switched_off_again_costs_no_reference_pass(engine, tmp_run, monkeypatch):
     passes = []
     whole = trainer_module.Policy.reference_logp

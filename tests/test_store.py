@@ -33,8 +33,9 @@ def run(tmp_path: Path) -> Run:
 def test_manifest_says_what_ran_where(run):
     manifest = Run.open(run.folder).manifest
     assert list(manifest) == [
-        "name", "experiment", "arm", "seed", "recipe", "recipe_hash", "world", "code", "packages", "hardware",
-        "model_hash", "data_hash", "status", "created", "finished", "seconds", "parent", "backend", "sandbox", "error",
+        "name", "experiment", "arm", "seed", "recipe", "recipe_hash", "world", "world_hash", "claims_hash", "code",
+        "packages", "hardware", "model_hash", "data_hash",
+        "status", "created", "finished", "seconds", "parent", "backend", "sandbox", "error",
     ]  # fmt: skip
     assert (manifest["name"], manifest["experiment"], manifest["arm"], manifest["seed"]) == ("toy", "x", "a", 3)
     assert manifest["recipe_hash"] == recipe_hash(RECIPE)

@@ -178,6 +178,7 @@ def test_without_network_the_message_has_both_ways(tmp_path):
         load_suite("livecodebench").problems()
     message = str(error.value)
     assert "no network in tests" in message and "hf download --repo-type dataset" in message
+    assert "--suite livecodebench file=DIR" in message
     assert str(tmp_path / "or1lab" / "suites" / "livecodebench.jsonl") in message
     assert "convert livecodebench split=release_v5 window=2024-08..2025-02 file=DIR --out" in message
 

@@ -37,7 +37,7 @@ STEP = {
     "kl/reference", "grad/norm", "lr", "time/rollout", "time/update", "time/sync", "time/other", "time/elapsed",
     "tokens_per_s", "memory/peak_gib", "loss", "reward/p_nontruncated", "reward/nontruncated_by_problem",
     "reward/decomposition_rest", "reward/mean/<domain>", "advantage/histogram", "entropy/by_position", "entropy/top20",
-    "entropy/top20_share",
+    "entropy/top20_share", "length/all", "correction/above_cap_frac", "correction/above_cap_long_frac",
 }  # fmt: skip
 EVAL = {
     "kind", "step", "eval/accuracy", "eval/accuracy/<domain>", "eval/nontruncated", "eval/length",
@@ -136,6 +136,7 @@ def test_the_manifest_says_what_ran(finished):
     assert finished.status == "finished" and manifest["backend"] == "vllm"
     assert manifest["recipe"]["D_T"] == 2 and manifest["seconds"] > 0
     assert manifest["model_hash"] and manifest["data_hash"] and manifest["packages"]["trl"]
+    assert manifest["world"] is manifest["world_hash"] is manifest["claims_hash"] is None  # no world, no stamp
 
 
 def test_numbers_of_a_step_fit_its_rollouts(finished):
@@ -143,7 +144,7 @@ def test_numbers_of_a_step_fit_its_rollouts(finished):
     rows = finished.rollouts(3)
     assert len(rows) == 16 and rows["problem_id"].nunique() == 4
     assert step["reward/mean"] == rows["correct"].mean()
-    assert step["tokens/generated"] == rows["length"].sum()
+    assert step["tokens/generated"] == rows["length"].sum() and step["length/all"] == list(rows["length"])
     assert step["entropy/rollout"] == pytest.approx(-rows["logprob"].sum() / rows["length"].sum())
     assert step["tokens/kept"] == rows.loc[rows["kept"], "length"].sum()
     rewards = torch.tensor(rows["correct"].to_numpy(dtype=float).reshape(4, 4))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +19,8 @@ import pandas as pd
 from or1lab.data.checks import chunks, is_code
 from or1lab.data.dedupe import Decisions, digest
 from or1lab.data.problem import Difficulty, Problem
+from or1lab.data.tiny import BASE
+from or1lab.errors import UsageError
 from or1lab.recipe import ROOT, Recipe, load_recipe, parse_recipe, read_yaml
 from or1lab.rollout.base import Engine, encode_prompt
 
@@ -71,6 +73,33 @@ def difficulty(
             reason = {0: NEVER, solved.samples: ALWAYS}.get(solved.solved, "")
             known = {**problem.difficulty, rollouts.recipe.model: solved}
             yield problem.model_copy(update={"difficulty": known}), reason
+
+
+def solved_sometimes(problems: Sequence[Problem], model: str) -> list[Problem]:
+    """Those that the model of this name solved sometimes, by the difficulty that they carry. The tiny world's problems
+    carry none; for them stands the table beside its base policy (experiments/tiny_difficulty.py).
+
+    Raises:
+        UsageError: a problem whose difficulty is not known, or none is left.
+    """
+    table: dict[str, Any] = {"solved": {}}
+    if model == "tiny":
+        table = json.loads((BASE / "difficulty.json").read_text(encoding="utf-8"))
+    kept = []
+    for problem in problems:
+        known = problem.difficulty.get(model)
+        if known is None and problem.id in table["solved"]:
+            known = Difficulty(solved=table["solved"][problem.id], samples=table["samples"])
+        if known is None:
+            raise UsageError(
+                f"data.offline_filter: nobody knows how often '{model}' solves the problem '{problem.id}'; "
+                "or1lab data curate writes problems with their difficulty"
+            )
+        if 0 < known.solved < known.samples:
+            kept.append(problem)
+    if not kept:
+        raise UsageError(f"data.offline_filter: '{model}' solves no problem sometimes")
+    return kept
 
 
 class Lines:

@@ -156,6 +156,21 @@ def check_mismatch(trainer: Tensor, sampler: Tensor, dtype: str, engine: str) ->
     return {"kl/rollout_trainer": mean, "kl/rollout_trainer_max": largest}
 
 
+def above_cap(trainer: Sequence[Tensor], sampler: Sequence[Sequence[float]], cap: float) -> dict[str, float]:
+    """Whom a mask of whole responses takes or would take (TRL's default): the share of the responses whose probability
+    under the trainer is more than `cap` times that under the sampler, and that share among the longer half of them.
+    Each (|y|,) log-probs of one response; nothing without any."""
+    if not trainer:
+        return {}
+    both = zip(trainer, sampler, strict=True)
+    masked = torch.stack([(a.cpu().double() - torch.tensor(b, dtype=torch.float64)).sum().exp() for a, b in both]) > cap
+    lengths = torch.tensor([len(row) for row in trainer]).double()
+    return {
+        "correction/above_cap_frac": _mean(masked),
+        "correction/above_cap_long_frac": _mean(masked[lengths >= lengths.median()]),
+    }
+
+
 def peak_gib() -> float:
     """Peak memory of this process, GiB: of the GPU where there is one, else resident memory."""
     if torch.cuda.is_available():

@@ -35,7 +35,7 @@ from or1lab.evaluate import evaluate_policy
 from or1lab.kill_points import kill_point
 from or1lab.magic import diagnostics
 from or1lab.magic.advantages import all_right, group_advantages
-from or1lab.magic.checkpoints import load_state, prune, save_state, written_aside
+from or1lab.magic.checkpoints import load_state, prune, save_state, step_of, written_aside
 from or1lab.magic.entropy import EntropyController
 from or1lab.magic.guards import Guards
 from or1lab.magic.head import add_response_head
@@ -75,7 +75,7 @@ class MagicTrainer(GRPOTrainer):
         self.recipe, self.engine, self.curriculum, self.reward = recipe, engine, curriculum, reward
         self.training_reward = weaken(reward, **recipe.verifier_errors.model_dump())  # evaluations know the truth
         self.test_problems, self.run, self.on_record = test_problems, run, on_record
-        self.controller = self._new_controller()
+        self.controller = self._new_controller(0)
         self.guards = Guards(recipe.guard)
         self.pending: dict[str, Any] = {}
         self.sgd_records: list[dict[str, Any]] = []
@@ -111,7 +111,7 @@ class MagicTrainer(GRPOTrainer):
         stage_index, within = self.curriculum.at(step)
         stage = self.curriculum.stages[stage_index]
         if stage_index and within == 0:
-            self._begin_stage()
+            self._begin_stage(stage_index)
         model.train()
         self.batch = None
         policy = Policy(model, self.accelerator, reference=self.ref_model, tau=stage.tau)
@@ -132,6 +132,7 @@ class MagicTrainer(GRPOTrainer):
             "step": step,
             "stage": stage_index,
             **diagnostics.response_metrics(rewards, truncated, buffer.lengths),
+            "length/all": buffer.lengths.flatten().tolist(),
             **diagnostics.by_domain("reward/mean", rewards, buffer.domains),
             **diagnostics.group_metrics(rewards, kept),
             **diagnostics.decomposition_metrics(rewards, truncated),
@@ -192,18 +193,20 @@ class MagicTrainer(GRPOTrainer):
                 self.control.should_save = self.recipe.checkpoint.every > 0  # as the loop does at its planned end
         return {}
 
-    def _begin_stage(self) -> None:
+    def _begin_stage(self, i: int) -> None:
         """What carries over from stage to stage is what nobody touches; here is the rest."""
         if self.curriculum.rule != "off":
             self.run.write_filtered(self.curriculum.filtered())
         if self.recipe.stage_start == "fresh":
             cast(Optimizer, self.optimizer).state.clear()
-            self.controller = self._new_controller()
+        before, now = self.curriculum.stages[i - 1 : i + 1]
+        if self.recipe.stage_start == "fresh" or (before.entropy, before.alpha) != (now.entropy, now.alpha):
+            self.controller = self._new_controller(i)
 
-    def _new_controller(self) -> EntropyController:
-        recipe = self.recipe
+    def _new_controller(self, i: int) -> EntropyController:
+        stage = self.curriculum.stages[i]
         return EntropyController(
-            recipe.entropy, recipe.tgt_ent, recipe.delta, recipe.c_min, recipe.c_max, alpha=recipe.alpha
+            stage.entropy, stage.tgt_ent, stage.delta, stage.c_min, stage.c_max, alpha=stage.alpha
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -241,6 +244,7 @@ class MagicTrainer(GRPOTrainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             state = load_state(checkpoint)
+            self.controller = self._new_controller(self.curriculum.at(step_of(Path(checkpoint)))[0])
             self.controller.load_state_dict(state["controller"])
             self.guards.load_state_dict(state["guards"])
 
@@ -342,7 +346,8 @@ class MagicTrainer(GRPOTrainer):
         """Distance of the trainer's log-probs from the sampler's on the same tokens. A stale engine shows here."""
         ours = torch.cat(batch.logp).cpu().double()
         theirs = torch.tensor([value for row in batch.rows for value in row.sampler_logp], dtype=torch.float64)
-        return diagnostics.check_mismatch(ours, theirs, self.recipe.dtype, self.engine.name)
+        above = diagnostics.above_cap(batch.logp, [row.sampler_logp for row in batch.rows], self.recipe.correction_cap)
+        return diagnostics.check_mismatch(ours, theirs, self.recipe.dtype, self.engine.name) | above
 
     def evaluate_now(self, problems: int, k: int, *, final: bool = False) -> dict[str, Any]:
         """Evaluate the current weights and record it."""

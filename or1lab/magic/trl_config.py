@@ -21,6 +21,7 @@ def trl_config(recipe: Recipe, folder: Path, *, steps: int, resuming: bool) -> G
         max_steps=steps,
         # One HF step = one training step; TRL's own generation, accumulation and reuse are off.
         per_device_train_batch_size=gs,
+        per_device_eval_batch_size=gs,  # must be a multiple of the next, though nothing is evaluated with it
         num_generations=gs,
         gradient_accumulation_steps=1,
         steps_per_generation=1,

@@ -156,9 +156,9 @@ def micro_loss(
     old = correction = None
     if any(row.old_logp is not None for row in micro.rows):
         old = micro.at_response([cast(Tensor, row.old_logp) for row in micro.rows])
-    if recipe.correction == "truncated" and micro.rows:
+    if recipe.correction != "none" and micro.rows:
         sampled = micro.at_response([torch.as_tensor(row.sampler_logp, dtype=logp.dtype) for row in micro.rows])
-        correction = ((logp.detach() if old is None else old) - sampled).exp().clamp(max=recipe.correction_cap)
+        correction = importance((logp.detach() if old is None else old) - sampled, micro.mask, recipe)
     advantages = torch.tensor([row.advantage for row in micro.rows], dtype=torch.float64)
     empty = logp.new_zeros(len(logp) - len(micro.rows))
     return policy_loss(
@@ -175,6 +175,17 @@ def micro_loss(
         weights=torch.cat([weights.to(logp), empty])[:, None].expand(micro.mask.shape),
         correction=correction,
     )
+
+
+def importance(log_ratio: Tensor, mask: Tensor, recipe: Recipe) -> Tensor:
+    """Factor (B, L-1) on the surrogate from log pi_k - log sampler (B, L-1) at the response tokens (`mask`).
+
+    "truncated": each token's own ratio, held below the cap. "sequence_mask" (TRL's default): the ratio of the whole
+    response, the product of its tokens' ratios, for all of them; above the cap the response counts for nothing."""
+    if recipe.correction == "truncated":
+        return log_ratio.exp().clamp(max=recipe.correction_cap)
+    ratio = log_ratio.where(mask, 0).sum(dim=1, keepdim=True).exp()
+    return ratio.where(ratio <= recipe.correction_cap, 0).expand_as(log_ratio)
 
 
 def _over_processes(output: LossOutput, policy: Policy) -> LossOutput:

@@ -55,6 +55,9 @@ def plain_step(model, batches, old, recipe) -> None:
             surrogate = torch.minimum(ratio * row.advantage, clipped * row.advantage)
             if recipe.correction == "truncated":
                 surrogate = surrogate * (old(n, row) - sampled(row)).exp().clamp(max=recipe.correction_cap)
+            if recipe.correction == "sequence_mask":
+                weight = (old(n, row) - sampled(row)).sum().exp()
+                surrogate = surrogate * (weight if weight <= recipe.correction_cap else 0)
             loss = loss - (surrogate + ALPHA * entropy).sum() / tokens
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -92,6 +95,7 @@ def our_step(model, groups, kept, recipe) -> list[list[Row]]:
         (["D_T=2"], 3),
         (["D_T=2", "N_reuse=2"], 6),
         (["D_T=2", "correction=truncated", "correction_cap=1.5"], 3),
+        (["D_T=2", "correction=sequence_mask", "correction_cap=1.5"], 3),
         (["D_T=2", "N_reuse=2", "old_logp=sampler"], 6),
     ],
 )

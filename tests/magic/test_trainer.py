@@ -54,6 +54,9 @@ def test_one_hugging_face_step_is_one_training_step(steps, tmp_path):
     recipe = load_recipe("tiny", [f"stages.0.steps={steps}", "D_T=2", "lr=3e-4", "clip_high=0.28"])
     config = trl_config(recipe, tmp_path, steps=steps, resuming=False)
     assert config.max_steps == steps
+    growing = load_recipe("tiny", ["stages=[{steps: 2}, {steps: 1, gs: 32}]"])
+    large = trl_config(growing, tmp_path, steps=3, resuming=False)
+    assert large.per_device_eval_batch_size % large.num_generations == 0  # else TRL refuses the trainer
     assert config.gradient_accumulation_steps == config.steps_per_generation == config.num_iterations == 1
     assert not config.use_vllm and config.learning_rate == 3e-4 and config.beta == 0
     assert config.lr_scheduler_type == "constant" and config.max_grad_norm == recipe.grad_clip

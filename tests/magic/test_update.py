@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import math
+import textwrap
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
+from trl import GRPOConfig, GRPOTrainer
 
 from or1lab.errors import Or1labError
 from or1lab.magic.head import add_response_head
-from or1lab.magic.update import Row, accumulate, measure, pack
+from or1lab.magic.update import Row, accumulate, importance, measure, pack
 from or1lab.recipe import load_recipe
 from tests.magic.models import policy_of, small_model
 
@@ -141,3 +148,27 @@ def test_kl_to_a_reference_pulls_towards_it():
     recipe = load_recipe("tiny", ["beta=0"])  # a stage without the term: no pass of the reference, nothing logged
     policy.reference = None
     assert accumulate(rows, policy, recipe, alpha=0.0).output.kl == 0
+
+
+def test_the_mask_of_whole_responses_is_trls_default():
+    """Against the lines of TRL's own source that weigh responses, run on the same log-probs."""
+    generator = torch.Generator().manual_seed(7)
+    mask = torch.arange(9) < torch.tensor([[1], [4], [9], [9], [6], [0]])
+    ours, theirs = (torch.randn(6, 9, generator=generator, dtype=torch.float64) for _ in range(2))
+    theirs[2] = ours[2] - 0.12  # 9 x 0.12 nats: just below a factor of 3
+    theirs[3] = ours[3] - 0.13  # just above
+    lines = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    start = lines.index("                mask = completion_mask if tool_mask")
+    block = lines[start : lines.index("            # Compute the per-token log probabilities for")]
+    defaults = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
+    cap = defaults["vllm_importance_sampling_clip_max"]
+    trainer = SimpleNamespace(**{name: value for name, value in defaults.items() if name.startswith("vllm_importance")})
+    known = {
+        "self": trainer, "completion_mask": mask, "tool_mask": None, "math": math, "torch": torch,
+        "old_per_token_logps": ours, "sampling_per_token_logps": theirs,
+    }  # fmt: skip
+    exec(textwrap.dedent(block), known)
+    recipe = load_recipe("tiny", ["old_logp=trainer", "correction=sequence_mask", f"correction_cap={cap}"])
+    weights = importance(ours - theirs, mask, recipe)
+    torch.testing.assert_close(weights, known["vllm_importance_sampling_ratio"].expand_as(weights), rtol=0, atol=0)
+    assert weights[2, 0] == pytest.approx(math.exp(1.08)) and (weights[3] == 0).all()

@@ -1,0 +1,169 @@
+"""What was measured here, for the tables and figures that stand beside the paper's: below one folder of results.
+
+Evaluations come from evaluation folders, times from finished runs, difficulty from curations. Nothing is read before
+it is asked for, and everything once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from or1lab import results, stats
+from or1lab.store import Run, find_runs
+
+EVALUATIONS = [
+    "label", "run", "model", "step", "suite", "k", "tau", "limit", "problems", "accuracy", "low", "high", "length",
+    "truncated", "never", "always", "left_out",
+]  # fmt: skip
+LIMITS = ["label", "run", "model", "step", "suite", "k", "limit", "accuracy", "low", "high"]
+TIMES = [
+    "recipe", "quadruple", "responses", "machine", "runs", "rollout", "update", "other", "total", "low", "high",
+]  # fmt: skip
+SHORTER = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # of the limit of an evaluation
+
+
+class _Answers(NamedTuple):
+    """Tables (P, K) of the problems of an evaluation, or of a band of it, whose responses all have a verdict."""
+
+    told: dict[str, Any]  # its manifest
+    suite: str
+    correct: NDArray[Any]
+    lengths: NDArray[Any]
+    truncated: NDArray[Any]
+    left_out: int  # problems with a response that nothing could judge
+
+
+class Measured:
+    """The results below `folder`; a folder that does not exist holds none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """One row a finished evaluation, and one for each band of its problems (suite: `tiny/2-3`): what was sampled
+        and how; accuracy (percent, with a 95% interval over problems), mean length (tokens), share truncated, shares
+        of problems never and always solved (percent)."""
+        from or1lab.estimators import avg_at_k
+
+        rows = []
+        for told, suite, correct, lengths, truncated, left_out in self._answers:
+            estimate, solved = avg_at_k(correct, correct.shape[1]), correct.mean(axis=1)
+            percent = [100 * value for value in (estimate.value, estimate.low, estimate.high)]
+            shares = [100 * float(share) for share in (truncated.mean(), (solved == 0).mean(), (solved == 1).mean())]
+            rows.append([
+                *names(told), told["model"], told["step"], suite, correct.shape[1],
+                told["temperature"], told["limit"], len(correct), *percent, float(lengths.mean()), *shares, left_out,
+            ])  # fmt: skip
+        frame = pd.DataFrame(rows, columns=EVALUATIONS)
+        return frame.sort_values(["run", "step"], kind="stable", na_position="first", ignore_index=True)
+
+    @cached_property
+    def limits(self) -> pd.DataFrame:
+        """Accuracy (percent, with its interval) under the limit of an evaluation and shorter ones (tokens): a response
+        that is longer is wrong, as in the paper's Figure 8."""
+        from or1lab.estimators import avg_at_k
+
+        rows = []
+        for told, suite, correct, lengths, *_ in self._answers:
+            for T in sorted({max(1, round(part * told["limit"])) for part in SHORTER}):
+                found = avg_at_k(correct & (lengths <= T), correct.shape[1])
+                percent = [100 * value for value in (found.value, found.low, found.high)]
+                rows.append([*names(told), told["model"], told["step"], suite, correct.shape[1], T, *percent])
+        return pd.DataFrame(rows, columns=LIMITS)
+
+    @cached_property
+    def _answers(self) -> list[_Answers]:
+        """The responses to each finished evaluation and to its bands."""
+        from or1lab.evaluation import find_evaluations
+        from or1lab.evaluation_summary import tables
+
+        found = []
+        for evaluation in find_evaluations(self.folder):
+            if evaluation.status != "finished":
+                continue
+            told, made = evaluation.manifest, tables(evaluation)
+            bands = [problem.meta.get("band") for problem in made.problems]
+            for suite, rows in _bands(told["suite"], bands):
+                parts = (made.correct[rows], made.lengths[rows], made.truncated[rows])
+                found.append(_Answers(told, suite, *parts, len(made.left_out) if suite == told["suite"] else 0))
+        return found
+
+    @cached_property
+    def times(self) -> pd.DataFrame:
+        """Seconds a training step, of finished runs whose stages all have one batch: one row a recipe, quadruple
+        (N_SGD, D_R, D_T, N_reuse), number of responses a step and machine; total with a 95% interval over runs."""
+        finished = (run for run in find_runs(self.folder) if run.status == "finished")
+        rows = [row for run in finished if (row := _seconds(run))]
+        if not rows:
+            return pd.DataFrame([], columns=TIMES)
+        found = []
+        for key, group in pd.DataFrame(rows).groupby(TIMES[:4], sort=False):
+            parts = [float(group[name].mean()) for name in ("rollout", "update", "other", "total")]
+            interval = stats.mean_interval(group["total"]) if len(group) > 1 else None
+            bounds = (interval.low, interval.high) if interval and interval.known else (None, None)
+            found.append([*key, len(group), *parts, *bounds])
+        return pd.DataFrame(found, columns=TIMES)
+
+    @cached_property
+    def difficulty(self) -> pd.DataFrame:
+        """Shares of every curation with a difficulty stage, as by `data.difficulty.shares`."""
+        folders = [path.parent for path in sorted(self.folder.rglob("funnel.json")) if _has_difficulty(path)]
+        if not folders:
+            return pd.DataFrame()
+        from or1lab.data.difficulty import shares
+
+        return pd.concat([shares(folder) for folder in folders], ignore_index=True)
+
+
+def names(told: dict[str, Any]) -> tuple[str, str]:
+    """The model of an evaluation for readers, with and without its step: `demo/on-policy/seed-0, step 40` for a run."""
+    if told["step"] is None:
+        return (told["model"],) * 2
+    run = told["model"].rpartition("@")[0] or told["model"]
+    run = "/".join(run.rstrip("/").split("/")[-3:]).removeprefix("runs/")
+    return f"{run}, step {told['step']}", run
+
+
+def _bands(suite: str, bands: list[str | None]) -> Iterator[tuple[str, Any]]:
+    """The whole suite, then its bands by their names, each with the rows of its problems."""
+    yield suite, slice(None)
+    for band in dict.fromkeys(band for band in bands if band):
+        yield f"{suite}/{band}", np.array([one == band for one in bands])
+
+
+def _seconds(run: Run) -> dict[str, Any] | None:
+    """Mean seconds a step of a run; None if its stages differ in their batches, or it took no step."""
+    recipe, steps = results.recipe_of(run), run.metrics.query("kind == 'step'")
+    stages = [recipe.stage(i) for i in range(len(recipe.stages))]
+    batches = {(stage.N_SGD, stage.D_R, stage.D_T, stage.N_reuse, stage.gs) for stage in stages}
+    if len(batches) > 1 or "time/rollout" not in steps:
+        return None
+    ((*quadruple, gs),) = batches
+    rollout, update = steps["time/rollout"].mean(), steps["time/update"].mean()
+    other = steps["time/sync"].mean() + steps["time/other"].mean()
+    return {
+        "recipe": recipe.name, "quadruple": tuple(quadruple), "responses": quadruple[1] * gs, "machine": machine(run),
+        "rollout": rollout, "update": update, "other": other, "total": rollout + update + other,
+    }  # fmt: skip
+
+
+def machine(run: Run) -> str:
+    """What a run was made on, in a few words: its GPUs, or its CPU threads."""
+    hardware = run.manifest["hardware"]
+    gpus = hardware["gpus"]
+    if gpus:
+        return f"{len(gpus)} {gpus[0].partition(',')[0]}"
+    return f"{hardware['threads']} CPU thread{'s' * (hardware['threads'] > 1)}"
+
+
+def _has_difficulty(funnel: Path) -> bool:
+    return any(stage["stage"] == "difficulty" for stage in json.loads(funnel.read_text(encoding="utf-8"))["stages"])

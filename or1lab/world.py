@@ -1,0 +1,35 @@
+"""The frozen world of the studies: what it is, and the two hashes that each run in it keeps.
+
+`experiments/world.yaml` names base policy, problems and recipe by their hashes, `experiments/claims.yaml` the claims.
+Both were committed before any run of the study; one whose manifest has other hashes was made in another world, or for
+other claims.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from or1lab.recipe import ROOT, Recipe, read_yaml
+
+WORLD = ROOT / "experiments" / "world.yaml"
+CLAIMS = ROOT / "experiments" / "claims.yaml"
+
+
+def content_hash(path: Path) -> str:
+    """Identity of what a YAML file says, whatever its comments and layout."""
+    plain = json.dumps(read_yaml(path), sort_keys=True, default=str)
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+
+def stamps(recipe: Recipe, model_hash: str) -> dict[str, Any]:
+    """`world_hash` and `claims_hash` of a run in the frozen world; empty for a recipe of no or another world, or for
+    another base policy."""
+    if recipe.world is None:
+        return {}
+    world = read_yaml(WORLD)
+    if (recipe.world, model_hash) != (world["world"], world["base"]):
+        return {}
+    return {"world_hash": content_hash(WORLD), "claims_hash": content_hash(CLAIMS)}

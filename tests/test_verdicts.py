@@ -1,0 +1,139 @@
+"""Verdicts: contrasts against scipy, Holm and Benjamini-Hochberg against plain loops, each verdict by a made case."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from or1lab.verdicts import Effect, Question, contrast, needed_seeds, primary, secondary
+
+RNG = np.random.default_rng(5)
+UP, DOWN = [0.80, 0.82, 0.79, 0.81, 0.83], [0.70, 0.72, 0.71, 0.69, 0.73]
+
+
+def question(estimate, error=0.01, kind="greater", smallest=0.02, freedom=8.0, seeds=5):
+    return Question(kind, smallest, Effect(estimate, error, freedom, seeds))
+
+
+def alone(asked):
+    return primary([asked])[0]
+
+
+def test_two_arms_are_welchs_interval():
+    effect = contrast([UP, DOWN], "greater")
+    theirs = stats.ttest_ind(UP, DOWN, equal_var=False)
+    assert effect.interval(0.95) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+    assert 2 * effect.p_above(0.0) == pytest.approx(theirs.pvalue)
+    assert effect.freedom == pytest.approx(theirs.df)
+    assert contrast([UP, DOWN], "less").estimate == pytest.approx(-effect.estimate)
+
+
+def test_paired_arms_are_students_interval_of_differences():
+    theirs = stats.ttest_rel(UP, DOWN).confidence_interval(0.9)
+    assert contrast([UP, DOWN], "greater", paired=True).interval(0.9) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_ordered_is_the_difference_that_the_trend_predicts():
+    arms = [RNG.normal(mean, 1.0, size=6) for mean in (1.0, 2.0, 4.0)]
+    slope = stats.linregress([0] * 6 + [1] * 6 + [2] * 6, np.concatenate(arms)).slope
+    assert contrast(arms, "ordered").estimate == pytest.approx(2 * slope)
+    two = contrast(arms[:2], "ordered")
+    assert two == contrast(arms[:2], "less")
+
+
+def test_covers_as_it_says_where_arms_spread_unequally():
+    inside = 0
+    for _ in range(1000):
+        arms = [RNG.normal(0, s, size=5) for s in (1.0, 3.0, 0.3)]
+        low, high = contrast(arms, "ordered").interval(0.95)
+        inside += low < 0 < high
+    assert 0.93 < inside / 1000 < 0.985
+
+
+@pytest.mark.parametrize(
+    ("arms", "kind", "paired", "words"),
+    [
+        ([[1.0, 2.0]], "greater", False, "two arms, not 1"),
+        ([[1.0, 2.0]] * 3, "less", False, "two arms, not 3"),
+        ([[1.0, 2.0], [1.0]], "greater", False, "at least 2 in each arm"),
+        ([[1.0, 2.0], [1.0, math.nan]], "greater", False, "finite"),
+        ([[1.0, 2.0], [1.0, 2.0, 3.0]], "greater", True, "same seeds"),
+    ],
+)
+def test_contrasts_that_cannot_be_made(arms, kind, paired, words):
+    with pytest.raises(ValueError, match=words):
+        contrast(arms, kind, paired=paired)
+
+
+@pytest.mark.parametrize(
+    ("asked", "verdict"),
+    [
+        (question(0.10), "holds"),
+        (question(0.10, kind="ordered"), "holds"),
+        (question(0.03, error=0.001, smallest=0.05), "does not hold"),  # surely there, but too small to count
+        (question(-0.10), "reversed"),
+        (question(0.0, error=0.005), "does not hold"),
+        (question(0.03, error=0.03), "not decided"),
+        (question(0.001, error=0.002, kind="equivalent"), "holds"),
+        (question(0.0, error=0.02, kind="equivalent"), "not decided"),  # nothing found proves nothing
+        (question(-0.10, kind="equivalent"), "does not hold"),
+        (question(0.5, error=0.0), "not decided"),  # no spread: no interval
+        (question(0.5, error=0.0, kind="equivalent"), "not decided"),
+    ],
+)
+def test_each_verdict(asked, verdict):
+    assert alone(asked).verdict == verdict
+    assert secondary([asked])[0].verdict == verdict
+
+
+def test_reversed_needs_more_evidence_than_holds():
+    """One-sided 5% for the paper's direction, 1% against it."""
+    enough = stats.t.ppf(0.97, 8) * 0.01
+    assert alone(question(enough, smallest=0.001)).verdict == "holds"
+    assert alone(question(-enough, smallest=0.001)).verdict == "does not hold"
+
+
+def test_holm_by_a_plain_loop():
+    for _ in range(200):
+        asked = [question(float(e), smallest=0.0) for e in RNG.normal(0.025, 0.015, size=6)]
+        answers = primary(asked)
+        expected: set[int] = set()
+        for step, i in enumerate(sorted(range(6), key=lambda i: asked[i].p)):
+            if asked[i].p > 0.05 / (6 - step):
+                break
+            expected.add(i)
+        assert {i for i, answer in enumerate(answers) if answer.verdict == "holds"} == expected
+
+
+def test_benjamini_hochberg_against_scipy():
+    for _ in range(200):
+        asked = [question(float(e), smallest=0.0) for e in RNG.normal(0.015, 0.02, size=8)]
+        two_sided = [2 * min(q.p, q.p_reversed) for q in asked]
+        passed = stats.false_discovery_control(two_sided) <= 0.10
+        spoke = [answer.verdict in ("holds", "reversed") for answer in secondary(asked)]
+        # 95% intervals on top: at few discoveries the rule is the stricter, at many the interval is.
+        assert spoke == [bool(ok) and p < 0.05 for ok, p in zip(passed, two_sided, strict=True)]
+
+
+def test_claims_without_spread_do_not_disturb_the_others():
+    mute, loud = question(0.1, error=0.0), question(0.10)
+    assert [a.verdict for a in primary([mute, loud])] == ["not decided", "holds"]
+    assert [a.verdict for a in secondary([mute, loud])] == ["not decided", "holds"]
+
+
+def test_needed_seeds_reach_the_power_they_promise():
+    asked = Question("greater", 0.02, contrast([RNG.normal(0.02, 0.03, 5), RNG.normal(0, 0.03, 5)], "greater"))
+    needed = needed_seeds(asked, 0.90)
+    spread = asked.effect.error * math.sqrt(5) / math.sqrt(2)
+    shift = max(abs(asked.effect.estimate), 0.02)
+    found = 0
+    for _ in range(1500):
+        again = contrast([RNG.normal(shift, spread, needed), RNG.normal(0, spread, needed)], "greater")
+        found += again.interval(0.90)[0] > 0
+    assert 0.75 < found / 1500 < 0.90
+    assert alone(question(0.5, error=0.0)).needed is None
+    assert alone(question(0.03, error=0.03)).needed > 5
+    assert alone(question(0.03, error=10.0)).needed is None
