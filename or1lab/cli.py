@@ -131,7 +131,7 @@ app.command(epilog="Example: or1lab suites --models")(suites)
 
 @app.command(epilog="Example: or1lab sweep demo --seeds 0,1,2 --jobs 2 --resume")
 def sweep(
-    experiment: Annotated[str, typer.Argument(help="Experiment file, or the name of one under experiments/ablations.")],
+    experiment: Annotated[str, typer.Argument(help="Experiment: file, name in experiments/ablations, or a folder.")],
     seeds: Annotated[str | None, typer.Option(help="Comma-separated seeds instead of the file's.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Jobs side by side.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Skip finished runs, go on with broken ones.")] = False,

@@ -91,10 +91,16 @@ class Job:
     recipe: Recipe
     overrides: tuple[str, ...]
     folder: Path
+    of_many: bool = False  # of a sweep over several experiments: its title tells which
+
+    @property
+    def title(self) -> str:
+        """The arm as shown."""
+        return f"{self.experiment.name}/{self.arm}" if self.of_many else self.arm
 
     @property
     def name(self) -> str:
-        return f"{self.arm} seed {self.seed}"
+        return f"{self.title} seed {self.seed}"
 
     @property
     def log(self) -> Path:
@@ -208,18 +214,26 @@ def run_sweep(
 ) -> SweepResult:
     """Run what of the grid is not done yet, `jobs` at a time, and report on `console`.
 
+    A folder of experiments is one grid of all its studies (studies.py): what several of them name runs once.
+
     Raises:
         UsageError: a wrong experiment file, recipe or notebook parameter; nothing has been started then.
         Or1labError: run folders exist and `resume` is off, or hold another recipe; or the sweep was stopped (Ctrl-C).
     """
     console = console or Console()
-    if not isinstance(experiment, Experiment):
-        experiment = load_experiment(experiment)
-    grid = expand(experiment, seeds, out)
+    if not isinstance(experiment, Experiment) and Path(experiment).is_dir():
+        from or1lab import studies
+
+        grid, whole = studies.grid(studies.studies(Path(experiment)), Path(out), seeds), Path(out)
+        if not grid:
+            raise UsageError(f"{experiment} holds no study: no experiment with seeds from 100 on")
+    else:
+        loaded = experiment if isinstance(experiment, Experiment) else load_experiment(experiment)
+        grid, whole = expand(loaded, seeds, out), Path(out) / loaded.name
     notebooks.check_parameters(notebook, grid[0].parameters(resume))
     if dry_run:
         outcomes = [Outcome(job, job.state) for job in grid]
-        print_grid(console, experiment, outcomes, estimate(grid, Path(out)), jobs)
+        print_grid(console, outcomes, estimate(grid, Path(out)), jobs)
         return SweepResult(outcomes, 0)
     outcomes = _plan(grid, resume)
     with Screen(console, outcomes) as screen:
@@ -229,23 +243,26 @@ def run_sweep(
             raise Or1labError(
                 "the sweep was stopped; what is written is kept: go on with the same command and --resume"
             ) from None
-    print_outcome(console, outcomes, Path(out) / experiment.name)
+    print_outcome(console, outcomes, whole)
     return SweepResult(outcomes, int(any(outcome.state != "finished" for outcome in outcomes)))
 
 
 def estimate(grid: list[Job], out: Path) -> dict[str, float | None]:
     """Seconds that each job still needs (by name), from finished runs of the experiment, else from
     what its file says; None where neither is there."""
-    rates: dict[str, list[float]] = {}
-    for run in find_runs(out / grid[0].experiment.name):
-        manifest = run.manifest
-        if manifest["status"] == "finished" and manifest["seconds"]:
-            steps = sum(stage["steps"] for stage in manifest["recipe"]["stages"])
-            rates.setdefault(manifest["arm"], []).append(manifest["seconds"] / steps)
-    every = [rate for arm in rates.values() for rate in arm]
+    rates: dict[str, dict[str, list[float]]] = {}  # experiment -> arm -> seconds a step of each run
+    for name in {job.experiment.name for job in grid}:
+        for run in find_runs(out / name):
+            manifest = run.manifest
+            if manifest["status"] == "finished" and manifest["seconds"]:
+                steps = sum(stage["steps"] for stage in manifest["recipe"]["stages"])
+                arms = rates.setdefault(name, {})
+                arms.setdefault(manifest["arm"], []).append(manifest["seconds"] / steps)
     seconds: dict[str, float | None] = {}
     for job in grid:
-        known = rates.get(job.arm, every)  # an arm that never ran takes about as long as the others
+        arms = rates.get(job.experiment.name, {})
+        every = [rate for arm in arms.values() for rate in arm]
+        known = arms.get(job.arm, every)  # an arm that never ran takes about as long as the others
         last = Run(job.folder).last() or {"step": 0}
         left = 0 if job.state == "finished" else job.recipe.total_steps - last["step"]
         told = job.experiment.seconds

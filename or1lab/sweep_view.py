@@ -14,22 +14,23 @@ from or1lab.store import Run
 from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 
 if TYPE_CHECKING:
-    from or1lab.sweep import Experiment, Outcome
+    from or1lab.sweep import Outcome
 
 REFRESH = 1.0  # seconds between looks into the run folders
 
 
 def print_grid(
-    console: Console, experiment: Experiment, outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int
+    console: Console, outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int
 ) -> None:
     """The dry run: what each job would be, how it stands and how long it should take."""
-    console.print(f"{experiment.title}\n{experiment.question}", markup=False, highlight=False)
+    for experiment in {outcome.job.experiment.name: outcome.job.experiment for outcome in outcomes}.values():
+        console.print(f"{experiment.title}\n{experiment.question}", markup=False, highlight=False)
     table = Table("arm", "seed", "N_SGD", "steps", "state", "time", "sets")
     for outcome in outcomes:
         job = outcome.job
         needs = seconds[job.name]
         table.add_row(
-            job.arm, str(job.seed), str(job.recipe.N_SGD), str(job.recipe.total_steps), outcome.state,
+            job.title, str(job.seed), str(job.recipe.N_SGD), str(job.recipe.total_steps), outcome.state,
             "?" if needs is None else duration(needs), " ".join(job.overrides),
         )  # fmt: skip
     console.print(table)
@@ -56,7 +57,7 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path) -> No
     console.print(
         f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", soft_wrap=True, highlight=False
     )
-    if len(finished) == len(outcomes):
+    if len(finished) == len(outcomes) and not outcomes[0].job.of_many:
         figure = outcomes[0].job.experiment.figure
         console.print(f"figure: or1lab figures {figure} --results {folder.parent}", soft_wrap=True, highlight=False)
 
@@ -129,7 +130,7 @@ class Screen:
             if state == "training" and not record:
                 state = "starting"
             table.add_row(
-                job.arm, str(job.seed), f"{values.get('step', 0)}/{job.recipe.total_steps}",
+                job.title, str(job.seed), f"{values.get('step', 0)}/{job.recipe.total_steps}",
                 number(values.get("reward/mean"), ".3f"), number(values.get("entropy/rollout"), ".3f"),
                 number(values.get("tokens_per_s"), ",.0f"), left, state,
             )  # fmt: skip
