@@ -212,8 +212,10 @@ def _create(folder: Path, settings: dict[str, Any], chosen: list[Problem], judge
 
 
 def _asked(problems: Sequence[Problem], k: int, seed: int) -> list[Asked]:
-    firsts = [sample_seed(seed, "eval", problem.id) for problem in problems]
-    return [Asked(p, j, first + j) for p, first in zip(problems, firsts, strict=True) for j in range(k)]
+    """Every response wanted. Problems come in an order drawn by their seeds, not the suite's from easy to hard: so the
+    running score speaks of all of them."""
+    firsts = sorted((sample_seed(seed, "eval", problem.id), i) for i, problem in enumerate(problems))
+    return [Asked(problems[i], j, first + j) for first, i in firsts for j in range(k)]
 
 
 def _run(
