@@ -208,6 +208,25 @@ def runs_show(folder: Annotated[Path, typer.Argument(help="Run folder.")], json:
     runs_view.show(folder, console, print_json if json else None)
 
 
+@runs_app.command("pack", epilog="Example: or1lab runs pack runs/sgd_steps --out experiments/results")
+def runs_pack(
+    root: Annotated[Path, typer.Argument(help="Run folder, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="Where packed runs go.")] = Path("experiments/results"),
+    json: Json = False,
+) -> None:
+    """Keep finished runs as small files that figures, tables and claims read like run folders: without texts, models
+    and notebooks. Runs that are not finished are named and left."""
+    from or1lab.pack import pack_all
+
+    packed, left = pack_all(root, out)
+    if json:
+        print_json({"packed": packed, "left": left})
+        return
+    for folder, status in left.items():
+        console.print(f"left: {folder} is {status}", highlight=False, markup=False)
+    console.print(f"packed {len(packed)} runs in {out}", highlight=False, markup=False)
+
+
 @verify_app.command("math", epilog="Example: or1lab verify math --gold '\\frac12' --pred 0.5")
 def verify_math(
     gold: Annotated[list[str] | None, typer.Option(help="Right answer; give it again for each further one.")] = None,
