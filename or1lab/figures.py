@@ -1,34 +1,27 @@
 """`or1lab figures`: every figure by its name, with the data behind it beside it.
 
-Those of experiments are drawn from run folders alone, those of the paper from its numbers with ours over them."""
+Those of experiments are drawn from run folders alone, those of the studies with the paper's curves beside ours, those of
+the paper from its numbers with ours over them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from or1lab import paper_figures, results
+from or1lab import paper_figures, results, study_figures
 from or1lab.errors import check_names
 from or1lab.measured import Measured
-from or1lab.plots import benchmarks, entropy, style
-from or1lab.store import Run, full_disk_explained
+from or1lab.plots import benchmarks, entropy, study, style
+from or1lab.store import full_disk_explained
 
+Draw = Callable[[pd.DataFrame], Figure]
 
-@dataclass(frozen=True)
-class Drawing:
-    """What a figure is made of: the runs of an experiment -> data frame -> figure."""
-
-    experiment: str
-    data: Callable[[list[Run]], pd.DataFrame]
-    draw: Callable[[pd.DataFrame], Figure]
-
-
-FIGURES = {name: Drawing(name, results.curves, entropy.arms) for name in ("demo", "verifier")}
-PAPER: dict[str, Callable[[pd.DataFrame], Figure]] = {
+DEMO = "demo"  # of no study: its seeds are its own
+PAPER: dict[str, Draw] = {
     "figure1": benchmarks.training_curve,
     "figure2": benchmarks.bars,
     "figure3": benchmarks.bars,
@@ -44,15 +37,18 @@ def make_figures(names: list[str], folder: Path, out: Path) -> list[Path]:
     Raises:
         UsageError: an unknown figure, or no finished run of its experiment below `folder`.
     """
-    check_names(names, [*FIGURES, *PAPER], "figure")
-    experiments = {name: figure.experiment for name, figure in FIGURES.items()}
-    measured, written = Measured(folder), []
-    for name in names or [*results.with_runs(experiments, folder), *PAPER]:
+    table = study_figures.table()
+    check_names(names, [DEMO, *table.figures, *PAPER], "figure")
+    measured, shelf, written = Measured(folder), study_figures.Shelf(folder), []
+    for name in names or [*results.with_runs({DEMO: DEMO}, folder), *study_figures.with_runs(shelf), *PAPER]:
+        draw: Draw
         if name in PAPER:
             data, draw = paper_figures.data(name, measured), PAPER[name]
+        elif name == DEMO:
+            data, draw = results.curves(results.finished_runs(folder, DEMO)), entropy.arms
         else:
-            figure = FIGURES[name]
-            data, draw = figure.data(results.finished_runs(folder, figure.experiment)), figure.draw
+            data = study_figures.data(name, shelf)
+            draw = partial(study.draw, spec=table.figures[name], curves=table.curves)
         with full_disk_explained(out):
             written += style.save(draw(data), out / name)
             written.append(out / f"{name}.csv")
