@@ -6,6 +6,7 @@ the paper from its numbers with ours over them."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from or1lab.store import full_disk_explained
 
 Draw = Callable[[pd.DataFrame], Figure]
 
+FEW = 6  # figures that are drawn sooner than a second process has begun
 DEMO = "demo"  # of no study: its seeds are its own
 PAPER: dict[str, Draw] = {
     "figure1": benchmarks.training_curve,
@@ -39,18 +41,27 @@ def make_figures(names: list[str], folder: Path, out: Path) -> list[Path]:
     """
     table = study_figures.table()
     check_names(names, [DEMO, *table.figures, *PAPER], "figure")
-    measured, shelf, written = Measured(folder), study_figures.Shelf(folder), []
+    measured, shelf = Measured(folder), study_figures.Shelf(folder)
+    jobs: list[tuple[Path, pd.DataFrame, Draw]] = []
     for name in names or [*results.with_runs({DEMO: DEMO}, folder), *study_figures.with_runs(shelf), *PAPER]:
-        draw: Draw
         if name in PAPER:
-            data, draw = paper_figures.data(name, measured), PAPER[name]
+            jobs.append((out / name, paper_figures.data(name, measured), PAPER[name]))
         elif name == DEMO:
-            data, draw = results.curves(results.finished_runs(folder, DEMO)), entropy.arms
+            jobs.append((out / name, results.curves(results.finished_runs(folder, DEMO)), entropy.arms))
         else:
-            data = study_figures.data(name, shelf)
             draw = partial(study.draw, spec=table.figures[name], curves=table.curves)
-        with full_disk_explained(out):
-            written += style.save(draw(data), out / name)
-            written.append(out / f"{name}.csv")
-            data.to_csv(written[-1], index=False, float_format="%.6g")
+            jobs.append((out / name, study_figures.data(name, shelf), draw))
+    if len(jobs) <= FEW:
+        return [path for job in jobs for path in _write(job)]
+    with ProcessPoolExecutor() as pool:
+        return [path for paths in pool.map(_write, jobs) for path in paths]
+
+
+def _write(job: tuple[Path, pd.DataFrame, Draw]) -> list[Path]:
+    """Draw a figure and keep it with its data."""
+    stem, data, draw = job
+    with full_disk_explained(stem.parent):
+        written = style.save(draw(data), stem)
+        written.append(stem.with_name(f"{stem.name}.csv"))
+        data.to_csv(written[-1], index=False, float_format="%.6g")
     return written

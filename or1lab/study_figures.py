@@ -55,7 +55,8 @@ class Panel(Strict):
     curve: str
     paper: tuple[str, ...] = ()
     paper_label: str | None = None
-    paper_x: str = "training step"
+    paper_x: str | None = None
+    title: str = ""
     arms: tuple[str, ...] = ()
     study: str | None = None
 
@@ -185,7 +186,7 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
                     targets.add(measured.recipe.tgt_ent)
             seeds.setdefault(arm, len(runs))
         if curve.x == "forecast":
-            rows += [[number, *row] for row in _forecasts(shelf)]
+            rows += [[number, *row] for row in sorted(_forecasts(shelf), key=lambda row: KINDS.index(row[1]))]
     frame = pd.DataFrame(rows, columns=COLUMNS).astype({"seed": "Int64", "step": "Int64", "x": float, "y": float})
     names = [panel.curve for panel in spec.panels]
     frame["panel"] = frame["panel"].map(lambda n: names[n] if names.count(names[n]) == 1 else f"{names[n]}-{n + 1}")

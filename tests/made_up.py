@@ -30,7 +30,7 @@ def write_study(root: Path, name: str, *, seeds: list[int] | None = None, sample
                 path.unlink()
             run.folder.rmdir()
             continue
-        _fill(run, job.recipe, np.random.default_rng(job.seed), samples)
+        _fill(run, job.recipe, np.random.default_rng(int(run.manifest["recipe_hash"][:8], 16)), samples)
         run.close()
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from or1lab.plots import style
 
@@ -37,7 +37,7 @@ PRINTED = "Hollow: as printed in the paper ({})."
 OURS = "Filled: ours, thin for each run, thick for the mean of the n runs of an arm."
 STAGES = "Dotted lines: a stage begins."
 TARGET = "Dashed lines: target entropy."
-PALE, GREY = {"linewidth": 0.7, "alpha": 0.5}, "0.45"
+PALE, GREY = {"linewidth": 0.6, "alpha": 0.4}, "0.45"
 MARKED = 9  # markers along a curve
 
 
@@ -63,27 +63,25 @@ def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve]) -> Figure:
             for j, (name, whose, panel) in enumerate(row):
                 axes = made.add_subplot(grid[i, j] if len(row) == 2 else grid[i, :])
                 curve, part = curves[panel.curve], frame[frame["panel"] == name]
+                x = X.get(curve.x, "")
                 if whose == "paper":
-                    told = part[part["read"] != "ours"]
-                    _theirs(axes, told, curve, looks)
-                    place = _places(panel.paper)
+                    told, place, x = part[part["read"] != "ours"], _places(panel.paper), panel.paper_x or x
                     notes.setdefault(told["read"].iloc[0], []).append(place)
-                    _dress(axes, f"Paper, {place}", panel.paper_x, panel.paper_label or curve.label)
-                    lines, target = spec.switch, spec.target
+                    _theirs(axes, told, curve, looks)
+                    _dress(axes, f"Paper, {place}", x, panel.paper_label or curve.label)
+                    stages, target = spec.switch, spec.target
                 else:
                     _ours(axes, part[part["read"] == "ours"], curve, looks, spec.labels)
-                    alone = "" if len(rows) == 1 or panel.paper else ""
-                    _dress(axes, "Ours" if panel.paper else alone, X.get(curve.x, ""), curve.label)
-                    lines, target = frame.attrs["switches"], frame.attrs["target"]
+                    _dress(axes, panel.title or "Ours" * bool(panel.paper), x, curve.label)
+                    stages, target = frame.attrs["switches"], frame.attrs["target"]
                 _scales(axes, curve)
-                x = panel.paper_x if whose == "paper" else X.get(curve.x)
-                for step in lines if x == X["step"] else ():
+                for step in stages if x == X["step"] else ():
                     axes.axvline(step, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
                 if spec.target and target and curve.y == "entropy/rollout":
                     axes.axhline(target, color=GREY, linestyle="--", linewidth=0.9, zorder=1)
         _legend(made, frame, looks, spec)
         made.supxlabel(_note(frame, spec, notes), x=0.01, ha="left", fontsize=8)
-    return made
+        return style.settle(made)
 
 
 def _looks(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -100,7 +98,7 @@ def _theirs(axes: Axes, told: pd.DataFrame, curve: Curve, looks: dict[str, dict[
     for place, (name, points) in enumerate(series):
         look = looks[str(name)]
         if curve.x == "arm":
-            axes.bar(place, points["y"].iloc[0], 0.6, color="white", edgecolor=look["color"], linewidth=1.4)
+            axes.bar(place, points["y"].iloc[0], 0.6, color="white", edgecolor=GREY, linewidth=1.2)
             number = f"{points['y'].iloc[0]:.3g}"
             axes.annotate(number, (place, points["y"].iloc[0]), (0, 2), textcoords="offset points", ha="center",
                           fontsize=8)  # fmt: skip
@@ -117,9 +115,9 @@ def _ours(
     for place, (name, arm) in enumerate(series):
         look = looks[str(name)]
         if curve.x == "arm":
-            axes.bar(place, arm["y"].mean(), 0.6, color=look["color"], alpha=0.45)
-            spread = np.linspace(-0.12, 0.12, len(arm)) if len(arm) > 1 else [0.0]
-            axes.plot(place + np.asarray(spread), arm["y"], color=look["color"], marker=look["marker"], linestyle="none")
+            axes.bar(place, arm["y"].mean(), 0.6, color=GREY, alpha=0.5)
+            spread = np.linspace(-0.15, 0.15, len(arm)) * (len(arm) > 1)
+            axes.plot(place + spread, arm["y"], color="black", marker="o", markersize=3, linestyle="none")
         elif curve.x in ("entropy", "forecast"):
             axes.plot(arm["x"], arm["y"], **look, linestyle="none", alpha=0.6, markersize=3.5, markeredgewidth=0)
             if curve.x == "entropy":
@@ -174,16 +172,17 @@ def _scales(axes: Axes, curve: Curve) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1024:g}K" if x >= 1024 else f"{x:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
     elif curve.x != "arm":
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.margins(x=0.02)
     if curve.log:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-    if curve.zero:
-        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+    if curve.zero:  # with room for markers and numbers above
+        axes.set_ylim(0, (1.16 if curve.x == "arm" else 1.07) * axes.dataLim.y1 or None)
 
 
 def _places(places: tuple[str, ...]) -> str:
@@ -195,24 +194,30 @@ def _places(places: tuple[str, ...]) -> str:
 
 def _legend(made: Figure, frame: pd.DataFrame, looks: dict[str, dict[str, Any]], spec: Spec) -> None:
     """One legend above all panels: our arms with their runs, then what the paper alone has, hollow."""
-    bars = {panel.study for panel in spec.panels if panel.study}
-    handles, names = [], []
+    shown = set(frame.loc[~frame["panel"].isin(_bars(spec)), "series"])
+    handles, names, plain = [], [], []
     for name, look in looks.items():
         part = frame[frame["series"] == name]
         ours = part[part["read"] == "ours"]
-        if bars and name not in spec.labels:
-            continue  # its bar has its name below it
+        if name not in shown:
+            continue  # a bar has its name below it
         label = spec.labels.get(name, name)
         if len(ours):
             label += f" (n = {ours.groupby('panel')['seed'].nunique().max()})"
         face = {} if len(ours) else {"markerfacecolor": "white", "linewidth": 1.2}
         handles.append(Line2D([], [], **look, **face))
         names.append(style.symbols(label))
+        plain.append(label)  # as long as it is printed
     for columns in (4, 3, 2, 1):
-        parts = [names[i::1] for i in range(0)] or np.array_split(np.array(names, dtype=object), columns)
+        parts = np.array_split(np.array(plain, dtype=object), columns)
         if sum(0.6 + 0.072 * max(map(len, part), default=0) for part in parts) <= style.WIDTH:
             break
     made.legend(handles, names, loc="outside upper left", ncols=columns)
+
+
+def _bars(spec: Spec) -> set[str]:
+    """Panels with an arm's name below each bar."""
+    return {panel.curve for panel in spec.panels if panel.study}
 
 
 def _note(frame: pd.DataFrame, spec: Spec, notes: dict[str, list[str]]) -> str:
@@ -226,4 +231,4 @@ def _note(frame: pd.DataFrame, spec: Spec, notes: dict[str, list[str]]) -> str:
     if spec.target and frame.attrs["target"]:
         lines.append(TARGET)
     text = [" ".join(lines), spec.note]
-    return "\n".join(textwrap.fill(style.symbols(line), 116) for line in text if line)
+    return "\n".join(style.symbols(textwrap.fill(line, 122)) for line in text if line)
