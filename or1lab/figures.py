@@ -1,7 +1,7 @@
 """`or1lab figures`: every figure by its name, with the data behind it beside it.
 
-Those of experiments are drawn from run folders alone, those of the studies with the paper's curves beside ours, those of
-the paper from its numbers with ours over them."""
+The demo's is drawn from run folders alone, those of the studies with the paper's curves beside ours, those of the paper
+from its numbers with ours over them."""
 
 from __future__ import annotations
 

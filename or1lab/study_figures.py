@@ -114,9 +114,9 @@ class Shelf:
         if name not in self._arms:
             experiment, found = study(name), dict[str, dict[int, Run]]()
             for arm, keys in planned(name).items():
-                runs = {seed: key for seed, key in zip(experiment.seeds, keys, strict=True) if key in self.by_recipe}
-                if runs:
-                    found[arm] = {seed: self.by_recipe[key] for seed, key in runs.items()}
+                both = zip(experiment.seeds, keys, strict=True)
+                runs = {seed: self.by_recipe[key] for seed, key in both if key in self.by_recipe}
+                found |= {arm: runs} if runs else {}
             if not found:
                 labels = [(run, run.manifest) for run in self._elsewhere]
                 for arm in experiment.arms:
@@ -199,7 +199,7 @@ def points(curve: Curve, run: Measured) -> Iterator[tuple[int | None, float, flo
     if curve.x == "limit":
         longest = run.recipe.eval.T or run.recipe.max_T
         trained = {run.recipe.stage(i).T for i in range(len(run.recipe.stages))}
-        for limit in sorted({round(share * longest) for share in SHARES} | {T for T in trained if T <= longest}):
+        for limit in sorted({round(share * longest) for share in SHARES} | {min(T, longest) for T in trained}):
             yield None, float(limit), accuracy_at_limit(run, limit)
     elif curve.x == "slots":
         for slots in SLOTS:

@@ -43,7 +43,7 @@ def _fill(run: Run, recipe: Recipe, rng: np.random.Generator, samples: int) -> N
     for index, stage in enumerate(stages):
         for _ in range(stage.stages[0].steps):
             at += 1
-            alpha = stage.alpha if stage.entropy == "constant" else 0.02 * controlled * (H < stage.tgt_ent)
+            alpha = stage.alpha if stage.entropy == "constant" else 0.02 * controlled * (stage.tgt_ent > H)
             H *= 1 - falls + 0.2 * alpha + 0.1 * (stage.clip_high - 0.2) + rng.normal(0, 0.02)
             if controlled and stage.entropy != "constant":
                 H = max(H, stage.tgt_ent * (1 + rng.normal(0, 0.08)))

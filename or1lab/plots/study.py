@@ -37,7 +37,8 @@ PRINTED = "Hollow: as printed in the paper ({})."
 OURS = "Filled: ours, thin for each run, thick for the mean of the n runs of an arm."
 STAGES = "Dotted lines: a stage begins."
 TARGET = "Dashed lines: target entropy."
-PALE, GREY = {"linewidth": 0.6, "alpha": 0.4}, "0.45"
+PALE: dict[str, Any] = {"linewidth": 0.6, "alpha": 0.4}
+GREY = "0.45"
 MARKED = 9  # markers along a curve
 
 
@@ -204,7 +205,7 @@ def _legend(made: Figure, frame: pd.DataFrame, looks: dict[str, dict[str, Any]],
         label = spec.labels.get(name, name)
         if len(ours):
             label += f" (n = {ours.groupby('panel')['seed'].nunique().max()})"
-        face = {} if len(ours) else {"markerfacecolor": "white", "linewidth": 1.2}
+        face: dict[str, Any] = {} if len(ours) else {"markerfacecolor": "white", "linewidth": 1.2}
         handles.append(Line2D([], [], **look, **face))
         names.append(style.symbols(label))
         plain.append(label)  # as long as it is printed

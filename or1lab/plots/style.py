@@ -38,7 +38,7 @@ def figure(height: float, *, rows: int = 1, columns: int = 1) -> tuple[Figure, A
 
 
 def settle(made: Figure) -> Figure:
-    """Lay a figure out once, for the size it is saved in; else each format would do it again. Call it inside `theme`."""
+    """Lay a figure out once, at the size it is saved in, or each format would do it again. Call it inside `theme`."""
     engine, dpi = made.get_layout_engine(), made.dpi
     if engine is not None:
         made.dpi = matplotlib.rcParams["savefig.dpi"]
