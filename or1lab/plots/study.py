@@ -40,6 +40,7 @@ TARGET = "Dashed lines: target entropy."
 PALE: dict[str, Any] = {"linewidth": 0.6, "alpha": 0.4}
 GREY = "0.45"
 MARKED = 9  # markers along a curve
+STEPS = (1, 2, 2.5, 5, 10)  # between ticks, but for powers of ten
 
 
 def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve]) -> Figure:
@@ -173,7 +174,7 @@ def _scales(axes: Axes, curve: Curve) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1024:g}K" if x >= 1024 else f"{x:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
     elif curve.x != "arm":
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
         axes.margins(x=0.02)
     if curve.log:
         axes.set_yscale("log")
@@ -181,7 +182,7 @@ def _scales(axes: Axes, curve: Curve) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
     if curve.zero:  # with room for markers and numbers above
         axes.set_ylim(0, (1.16 if curve.x == "arm" else 1.07) * axes.dataLim.y1 or None)
 
