@@ -154,7 +154,7 @@ def with_runs(shelf: Shelf) -> list[str]:
 
 def data(name: str, shelf: Shelf) -> pd.DataFrame:
     """The frame of a figure. Its attributes say what the drawing needs beside it: `seeds` (arm -> number of runs),
-    `switches` (steps at which a stage of ours begins) and `target` (our target entropy, where a controller is on).
+    `switches` (panel -> steps at which a stage of ours begins) and `target` (our target entropy, where a controller is on).
 
     Raises:
         UsageError: there is no finished run of the figure's study.
@@ -169,7 +169,7 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
         )
     rows: list[list[Any]] = []
     seeds: dict[str, int] = {}
-    switches: set[int] = set()
+    switches: list[set[int]] = [set() for _ in spec.panels]
     targets = set()
     for number, panel in enumerate(spec.panels):
         curve = table().curves[panel.curve]
@@ -181,7 +181,7 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
             for seed, run in runs.items():
                 measured = shelf.measured(run, samples=curve.x == "limit")
                 rows += [[number, "ours", arm, seed, *point] for point in points(curve, measured)]
-                switches.update(np.cumsum([stage.steps for stage in measured.recipe.stages])[:-1].tolist())
+                switches[number].update(np.cumsum([stage.steps for stage in measured.recipe.stages])[:-1].tolist())
                 if measured.recipe.entropy not in ("none", "constant"):
                     targets.add(measured.recipe.tgt_ent)
             seeds.setdefault(arm, len(runs))
@@ -190,7 +190,11 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=COLUMNS).astype({"seed": "Int64", "step": "Int64", "x": float, "y": float})
     names = [panel.curve for panel in spec.panels]
     frame["panel"] = frame["panel"].map(lambda n: names[n] if names.count(names[n]) == 1 else f"{names[n]}-{n + 1}")
-    frame.attrs = {"seeds": seeds, "switches": sorted(switches), "target": min(targets) if len(targets) == 1 else None}
+    frame.attrs = {
+        "seeds": seeds,
+        "switches": dict(zip(frame["panel"].unique(), map(sorted, switches), strict=True)),
+        "target": min(targets) if len(targets) == 1 else None,
+    }
     return frame
 
 
@@ -228,7 +232,7 @@ def law(entropy: Numbers, accuracy: Numbers) -> Any:
 
 
 def theirs(places: tuple[str, ...]) -> Iterator[tuple[str, str, float, float]]:
-    """The paper's curves at places such as `figure_16/accuracy`, one series only with a third part: series, how it was
+    """The paper's curves at places such as `figure_16/accuracy`, only the series named behind that, if any: series, how it was
     read (eye, printed), x, y. A series that an earlier place has is not given again."""
     seen: set[str] = set()
     for place in places:

@@ -7,7 +7,6 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from tests.made_up import write_study
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation
 
@@ -18,6 +17,7 @@ from or1lab.figures import make_figures
 from or1lab.plots import study as drawing
 from or1lab.run_statistics import simulated_time
 from or1lab.studies import studies
+from tests.made_up import write_study
 
 TABLE = study_figures.table()
 SEEDS = [100, 101]
@@ -103,7 +103,9 @@ def test_axes_other_than_steps(shelf, frames):
     assert {34, 80, 128} <= set(limits.index) and limits.is_monotonic_increasing
     right = measured.samples["correct"] & (measured.samples["length"] <= 34)
     assert limits[34] == pytest.approx(right.mean())
-    assert frames["multi_stage"].attrs["switches"] == [40]
+    assert frames["multi_stage"].attrs["switches"]["limits"] == [40]
+    switches = frames["filters"].attrs["switches"]
+    assert switches["accuracy-1"] == [] and switches["accuracy-3"] == [60]
     simulated = frames["resources"].query("panel == 'simulated-1' and series == 'D_R-16' and seed == 100")["x"]
     quick = shelf.measured(shelf.arms("resources")["D_R-16"][100])
     assert simulated.iloc[-1] == pytest.approx(simulated_time(quick)[-1] / 1e3)

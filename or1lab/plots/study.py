@@ -75,7 +75,7 @@ def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve]) -> Figure:
                 else:
                     _ours(axes, part[part["read"] == "ours"], curve, looks, spec.labels)
                     _dress(axes, panel.title or "Ours" * bool(panel.paper), x, curve.label)
-                    stages, target = frame.attrs["switches"], frame.attrs["target"]
+                    stages, target = frame.attrs["switches"][name], frame.attrs["target"]
                 _scales(axes, curve)
                 for step in stages if x == X["step"] else ():
                     axes.axvline(step, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
@@ -228,7 +228,7 @@ def _note(frame: pd.DataFrame, spec: Spec, notes: dict[str, list[str]]) -> str:
         if read in notes:
             lines.append(told.format(", ".join(dict.fromkeys(notes[read]))))
     lines.append(OURS)
-    if spec.switch or frame.attrs["switches"]:
+    if spec.switch or any(frame.attrs["switches"].values()):
         lines.append(STAGES)
     if spec.target and frame.attrs["target"]:
         lines.append(TARGET)
