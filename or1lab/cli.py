@@ -131,21 +131,27 @@ app.command(epilog="Example: or1lab suites --models")(suites)
 
 @app.command(epilog="Example: or1lab sweep demo --seeds 0,1,2 --jobs 2 --resume")
 def sweep(
-    experiment: Annotated[str, typer.Argument(help="Experiment: file, name in experiments/ablations, or a folder.")],
+    experiment: Annotated[
+        str, typer.Argument(help="File, name in experiments/ablations, or a folder of them; 'study': all of ours.")
+    ],
     seeds: Annotated[str | None, typer.Option(help="Comma-separated seeds instead of the file's.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Jobs side by side.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Skip finished runs, go on with broken ones.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid and start nothing.")] = False,
     out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
+    pack: Annotated[
+        Path | None, typer.Option(help="Of a folder: keep each finished run there, small; what lies there is done.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Run arms x seeds of an experiment, each as a papermill job executing notebooks/train.ipynb."""
+    """Run arms x seeds of an experiment, each as a papermill job executing notebooks/train.ipynb. Of a folder, a run
+    that several experiments share is made once."""
     from or1lab import sweep as sweeps
 
     chosen = sweeps.parse_seeds(seeds) if seeds else None
     screen = Console(stderr=json)
     result = sweeps.run_sweep(
-        experiment, seeds=chosen, jobs=jobs, resume=resume, dry_run=dry_run, out=out, console=screen
+        experiment, seeds=chosen, jobs=jobs, resume=resume, dry_run=dry_run, out=out, packed=pack, console=screen
     )
     if json:
         print_json(
