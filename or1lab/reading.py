@@ -42,18 +42,19 @@ CSS = """
 
 
 def answers(evaluation: Evaluation) -> pd.DataFrame:
-    """One row a response: `Evaluation.samples` with, of its problem, the question, gold, band, solved (share of right
-    responses), majority (the most frequent answer, or what ties) and vote (whether that is right: True,
-    False, None without an answer to vote with or for a tie with the right one). The hardest problems come first.
+    """One row a response, those of the hardest problems first: `Evaluation.samples` and, of its problem, the question,
+    gold, band (categories in the suite's order), solved (share of right responses), majority (the most frequent answer,
+    or what ties) and vote (whether that is right: True, False, or None without an answer to vote with and for a tie
+    with the right one).
 
     Raises:
         Or1labError: as `evaluation_summary.tables`.
     """
     told, frame, problems = tables(evaluation), evaluation.samples, evaluation.problems
-    found = bands(problems)
+    values = (bands(problems) or ("", [""] * len(problems)))[1]
     about = pd.DataFrame({
         "problem_id": [problem.id for problem in problems],
-        "band": found[1] if found else "",
+        "band": pd.Categorical(values, dict.fromkeys(values)),
         "question": [problem.prompt for problem in problems],
         "gold": [problem.gold for problem in problems],
         "place": range(len(problems)),
@@ -61,7 +62,8 @@ def answers(evaluation: Evaluation) -> pd.DataFrame:
     votes = pd.DataFrame(columns=["problem_id", "majority", "vote"])
     if told.labels is not None:
         texts = frame.set_index(["problem_id", "sample"])["answer"]
-        rows = [[p.id, *_majority(texts[p.id].to_list(), own)] for p, own in zip(told.problems, told.labels, strict=True)]
+        voted = zip(told.problems, told.labels, strict=True)
+        rows = [[problem.id, *_majority(texts[problem.id].to_list(), own)] for problem, own in voted]
         votes = pd.DataFrame(rows, columns=votes.columns, dtype=object)
     whole = frame.merge(about.merge(votes, how="left"), on="problem_id", how="left", validate="many_to_one")
     whole["vote"] = whole["vote"].where(whole["vote"].notna(), None)

@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from or1lab import paper
 from or1lab.plots import style
 
 KINDS = ("no verdict", "truncated", "wrong", "right")
 SHADES = ("#FFFFFF", "#999999", "#F2D9A6", style.COLORS[0])  # told apart in grey print, too
-NAMED = 45  # problems whose samples have room for a line between them
+LINED = 45  # problems at most that have room for lines between them
 
 
 def solved(frame: pd.DataFrame) -> Figure:
@@ -33,7 +34,7 @@ def solved(frame: pd.DataFrame) -> Figure:
     )  # fmt: skip
     columns: list[Any] = []
     edges, names = [0], []
-    for name, band in frame.assign(kind=kind).groupby("band", sort=False):
+    for name, band in frame.assign(kind=kind).groupby("band", observed=True):
         problems = [np.sort(own["kind"])[::-1] for _, own in band.groupby("problem_id", sort=False)]
         columns += sorted(problems, key=lambda own: (np.sum(own == 3), -np.sum(own == 1)))
         edges.append(len(columns))
@@ -45,7 +46,7 @@ def solved(frame: pd.DataFrame) -> Figure:
         panel = axes[0, 0]
         panel.pcolormesh(
             np.arange(P + 1), np.arange(K + 1), cells, cmap=ListedColormap(SHADES), vmin=0, vmax=3,
-            edgecolors="white" if P <= NAMED else "none", linewidth=0.4, rasterized=P > NAMED,
+            edgecolors="white" if P <= LINED else "none", linewidth=0.4, rasterized=P > LINED,
         )  # fmt: skip
         for edge in edges[1:-1]:
             panel.axvline(edge, color="black", linewidth=1)
@@ -80,9 +81,9 @@ def bands(found: dict[str, Any]) -> Figure:
         left, right = axes[0]
         value, low, high = (100 * rows[name].astype(float) for name in ("value", "low", "high"))
         left.errorbar(value, y, xerr=[value - low, high - value], fmt="o", capsize=2.5, elinewidth=1, linewidth=0)
-        left.set_xlim(0, 100)
+        left.set_xlim(0, min(1.1 * high.max(), 101))
         left.set_xlabel(f"{rows['name_of'].iloc[0]} (%), 95% interval")
-        left.set_yticks(y, [f"{row.name_} (n = {row.problems})" for row in rows.rename(columns={"name": "name_"}).itertuples()])
+        left.set_yticks(y, [f"{name} (n = {n})" for name, n in zip(rows["name"], rows["problems"], strict=True)])
         left.set_ylabel(found["by"])
         right.barh(y, rows["length"], height=0.55, color=style.COLORS[5])
         right.set_xlabel("mean length (tokens)")
@@ -113,13 +114,8 @@ def limits(curve: Sequence[dict[str, Any]]) -> Figure:
         for panel in (left, right):
             panel.set_xscale("log", base=2)
             panel.set_xticks(rows["limit"])
-            panel.xaxis.set_major_formatter(FuncFormatter(tokens))
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda T, _: paper.tokens(int(T))))
             panel.xaxis.set_minor_locator(NullLocator())
             panel.set_xlabel("limit on the response (tokens)")
             panel.set_ylim(bottom=0)
     return figure
-
-
-def tokens(T: float, _: Any = None) -> str:
-    """A number of tokens on an axis: `32K`, `256`."""
-    return f"{T / 1024:g}K" if T >= 1024 and T % 1024 == 0 else f"{T:g}"
