@@ -27,17 +27,19 @@ MOST = 300  # responses on a page
 THOUGHT, TEXT, SHORT = 6000, 2000, 120  # characters shown of a chain of thought, another text, an answer
 TIED = 2  # most frequent answers of a problem that are written out
 WORDS = {True: "✓ right", False: "✗ wrong"}
-COLUMNS = {  # name -> width; those with a list of their values to choose from are in FILTERED
-    "problem": "18em", "gold": "5em", "band": "3em", "solved": "3em", "sample": "3em", "response": "34em",
-    "verdict": "5em", "reason": "5em", "truncated": "3em", "length": "4em", "majority": "8em", "vote": "5em",
+COLUMNS = {  # name -> width
+    "problem": "20em", "gold": "6em", "band": "4em", "solved": "4em", "response": "40em", "verdict": "6em",
+    "reason": "6em", "length": "4em", "majority": "8em",
 }  # fmt: skip
-COMPARED = ("problem", "gold", "band", "sample", "response", "reason")  # beside the verdicts of two verifiers
-FILTERED = ("band", "verdict", "reason", "truncated", "vote")
+COMPARED = ("problem", "gold", "band", "response", "reason")  # beside the verdicts of two verifiers
+FILTERED = ("band", "verdict", "reason")  # columns with a list of their values to choose from
 CSS = """
 .dt-container { font-size: 12px; } .dt-container td { vertical-align: top; }
-.dt-container pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: 11px; line-height: 1.3;
-  background: none; padding: 0; max-height: 26em; overflow-y: auto; }
+.dt-container td, .dt-container th { text-align: left !important; }
+.dt-container pre { font: 11px/1.3 monospace; white-space: pre-wrap; overflow-wrap: anywhere; word-break: normal;
+  margin: 0; padding: 0; background: none; max-height: 26em; overflow-y: auto; }
 .dt-container summary { cursor: pointer; color: #0072B2; } .dt-container details pre { color: #555; }
+.dt-container .dtcc-button_icon svg { width: 1em; height: 1em; max-width: none; }
 """
 
 
@@ -147,12 +149,12 @@ def some(frame: pd.DataFrame, most: int) -> pd.DataFrame:
 
 def _row(row: dict[str, Any], also: Sequence[str]) -> list[Any]:
     gold = row["gold"] if isinstance(row["gold"], str) else " or ".join(row["gold"] or ["(tests)"])
+    majority = block(row["majority"], SHORT) + _word(row["vote"], "") if isinstance(row["majority"], str) else "-"
     return [
-        f"<small>{plain(row['problem_id'])}</small>{block(row['question'], TEXT)}", block(gold, TEXT),
-        plain(row["band"]), "-" if pd.isna(row["solved"]) else f"{row['solved']:.0%}", row["sample"],
-        response(row["response"]), _word(row["correct"]), plain(row["reason"] or ""),
-        "yes" if row["truncated"] else "no", row["length"],
-        block(row["majority"] if isinstance(row["majority"], str) else "", SHORT), _word(row["vote"], "-"),
+        f"<small>{plain(row['problem_id'])}, sample {row['sample']}</small>{block(row['question'], TEXT)}",
+        block(gold, TEXT), plain(row["band"]), "-" if pd.isna(row["solved"]) else f"{row['solved']:.0%}",
+        response(row["response"]) + ("<i>[truncated at the limit]</i>" if row["truncated"] else ""),
+        _word(row["correct"]), plain(row["reason"] or ""), row["length"], majority,
         *(_word(row[name]) for name in also),
     ]  # fmt: skip
 
