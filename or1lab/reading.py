@@ -39,7 +39,7 @@ CSS = """
 .dt-container pre { font: 11px/1.3 monospace; white-space: pre-wrap; overflow-wrap: anywhere; word-break: normal;
   margin: 0; padding: 0; background: none; max-height: 26em; overflow-y: auto; }
 .dt-container summary { cursor: pointer; color: #0072B2; } .dt-container details pre { color: #555; }
-.dt-container .dtcc-button_icon svg { width: 1em; height: 1em; max-width: none; }
+.dt-container span.dtcc-button-icon svg { width: 14px !important; height: 14px !important; max-width: none; }
 """
 
 
@@ -68,7 +68,8 @@ def answers(evaluation: Evaluation) -> pd.DataFrame:
         rows = [[problem.id, *_majority(texts[problem.id].to_list(), own)] for problem, own in voted]
         votes = pd.DataFrame(rows, columns=votes.columns, dtype=object)
     whole = frame.merge(about.merge(votes, how="left"), on="problem_id", how="left", validate="many_to_one")
-    whole["vote"] = whole["vote"].where(whole["vote"].notna(), None)
+    for name in ("majority", "vote"):  # None, whatever merged it in
+        whole[name] = whole[name].where(whole[name].notna(), None)
     whole["solved"] = whole["correct"].astype(float).groupby(whole["problem_id"]).transform("mean")
     return whole.sort_values(["solved", "place", "sample"], ignore_index=True).drop(columns="place")
 
@@ -149,10 +150,10 @@ def some(frame: pd.DataFrame, most: int) -> pd.DataFrame:
 
 def _row(row: dict[str, Any], also: Sequence[str]) -> list[Any]:
     gold = row["gold"] if isinstance(row["gold"], str) else " or ".join(row["gold"] or ["(tests)"])
-    majority = block(row["majority"], SHORT) + _word(row["vote"], "") if isinstance(row["majority"], str) else "-"
+    majority = block(row["majority"], SHORT) + _word(row["vote"], "") if row["majority"] else "-"
     return [
         f"<small>{plain(row['problem_id'])}, sample {row['sample']}</small>{block(row['question'], TEXT)}",
-        block(gold, TEXT), plain(row["band"]), "-" if pd.isna(row["solved"]) else f"{row['solved']:.0%}",
+        block(gold, TEXT), plain(str(row["band"])), "-" if pd.isna(row["solved"]) else f"{row['solved']:.0%}",
         response(row["response"]) + ("<i>[truncated at the limit]</i>" if row["truncated"] else ""),
         _word(row["correct"]), plain(row["reason"] or ""), row["length"], majority,
         *(_word(row[name]) for name in also),
