@@ -131,21 +131,27 @@ app.command(epilog="Example: or1lab suites --models")(suites)
 
 @app.command(epilog="Example: or1lab sweep demo --seeds 0,1,2 --jobs 2 --resume")
 def sweep(
-    experiment: Annotated[str, typer.Argument(help="Experiment file, or the name of one under experiments/ablations.")],
+    experiment: Annotated[
+        str, typer.Argument(help="File, name in experiments/ablations, or a folder of them; 'study': all of ours.")
+    ],
     seeds: Annotated[str | None, typer.Option(help="Comma-separated seeds instead of the file's.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Jobs side by side.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Skip finished runs, go on with broken ones.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid and start nothing.")] = False,
     out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
+    pack: Annotated[
+        Path | None, typer.Option(help="Of a folder: keep each finished run there, small; what lies there is done.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Run arms x seeds of an experiment, each as a papermill job executing notebooks/train.ipynb."""
+    """Run arms x seeds of an experiment, each as a papermill job executing notebooks/train.ipynb. Of a folder, a run
+    that several experiments share is made once."""
     from or1lab import sweep as sweeps
 
     chosen = sweeps.parse_seeds(seeds) if seeds else None
     screen = Console(stderr=json)
     result = sweeps.run_sweep(
-        experiment, seeds=chosen, jobs=jobs, resume=resume, dry_run=dry_run, out=out, console=screen
+        experiment, seeds=chosen, jobs=jobs, resume=resume, dry_run=dry_run, out=out, packed=pack, console=screen
     )
     if json:
         print_json(
@@ -206,6 +212,25 @@ def runs_show(folder: Annotated[Path, typer.Argument(help="Run folder.")], json:
     from or1lab import runs_view
 
     runs_view.show(folder, console, print_json if json else None)
+
+
+@runs_app.command("pack", epilog="Example: or1lab runs pack runs/sgd_steps --out experiments/results")
+def runs_pack(
+    root: Annotated[Path, typer.Argument(help="Run folder, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="Where packed runs go.")] = Path("experiments/results"),
+    json: Json = False,
+) -> None:
+    """Keep finished runs as small files that figures, tables and claims read like run folders: without texts, models
+    and notebooks. Runs that are not finished are named and left."""
+    from or1lab.pack import pack_all
+
+    packed, left = pack_all(root, out)
+    if json:
+        print_json({"packed": packed, "left": left})
+        return
+    for folder, status in left.items():
+        console.print(f"left: {folder} is {status}", highlight=False, markup=False)
+    console.print(f"packed {len(packed)} runs in {out}", highlight=False, markup=False)
 
 
 @verify_app.command("math", epilog="Example: or1lab verify math --gold '\\frac12' --pred 0.5")

@@ -111,7 +111,10 @@ def evaluate(
     if not settings["chat_template"] and {problem.domain for problem in chosen} != {"tiny"}:
         warnings.warn(f"{found.name} has no chat template: it is given the questions as plain text", stacklevel=2)
     evaluation = _existing(folder, settings, resume) or _create(folder, settings, chosen, judge)
-    if evaluation.manifest["status"] == "finished" and evaluation.manifest["scores"] == judge["version"]:
+    if evaluation.manifest["status"] == "finished":
+        if evaluation.manifest["scores"] != judge["version"]:
+            told = f"{folder} was judged by another version of the verifier; or1lab evaluate --rescore {folder}"
+            warnings.warn(told, stacklevel=2)
         return evaluation
     with evaluation.lock():
         evaluation.sweep()
@@ -209,8 +212,10 @@ def _create(folder: Path, settings: dict[str, Any], chosen: list[Problem], judge
 
 
 def _asked(problems: Sequence[Problem], k: int, seed: int) -> list[Asked]:
-    firsts = [sample_seed(seed, "eval", problem.id) for problem in problems]
-    return [Asked(p, j, first + j) for p, first in zip(problems, firsts, strict=True) for j in range(k)]
+    """Every response wanted. Problems come in an order drawn by their seeds, not the suite's from easy to hard: so the
+    running score speaks of all of them."""
+    firsts = sorted((sample_seed(seed, "eval", problem.id), i) for i, problem in enumerate(problems))
+    return [Asked(problems[i], j, first + j) for first, i in firsts for j in range(k)]
 
 
 def _run(

@@ -10,19 +10,17 @@ Effects are turned so that they are positive, or on the log scale above 1, where
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from or1lab.claims import Claim, load_claims, study
-from or1lab.recipe import recipe_hash
 from or1lab.run_statistics import STATISTICS, Measured, simulated_time
-from or1lab.store import Run, find_runs
-from or1lab.sweep import expand
+from or1lab.store import Run
+from or1lab.studies import by_recipe, planned
 from or1lab.verdicts import Answer, Effect, Question, contrast, primary, secondary
-from or1lab.world import CLAIMS, WORLD, content_hash
+from or1lab.world import CLAIMS, content_hash
 
 NOT_RUN = "not run"
 NOTHING = Effect(0.0, 0.0, 1.0, 0)  # of a claim that waits for runs: it keeps its place in the family
@@ -57,11 +55,11 @@ class Entry:
 def ledger(folder: Path, claims: Sequence[Claim] | None = None) -> list[Entry]:
     """Every claim (default: all of claims.yaml, primary ones first) by the runs below `folder`."""
     claims = load_claims() if claims is None else claims
-    found = _runs(folder)
+    found = by_recipe(folder)
     measured: dict[str, Measured] = {}
-    planned = [_planned(claim) for claim in claims]
+    plans = [[planned(claim.experiment)[arm] for arm in claim.arms] for claim in claims]
     questions = []
-    for claim, arms in zip(claims, planned, strict=True):
+    for claim, arms in zip(claims, plans, strict=True):
         effect = NOTHING
         if all(name in found for names in arms for name in names):
             for name in {name for names in arms for name in names} - set(measured):
@@ -71,7 +69,7 @@ def ledger(folder: Path, claims: Sequence[Claim] | None = None) -> list[Entry]:
     answers = decide(claims, questions)
     now = content_hash(CLAIMS)
     entries = []
-    for claim, answer, arms in zip(claims, answers, planned, strict=True):
+    for claim, answer, arms in zip(claims, answers, plans, strict=True):
         there = [[found[name] for name in names if name in found] for names in arms]
         entry = _entry(claim, answer, there, missing=sum(map(len, arms)) - sum(map(len, there)))
         if entry.verdict != NOT_RUN and any(run.manifest.get("claims_hash") != now for runs in there for run in runs):
@@ -112,29 +110,6 @@ def effect_of(claim: Claim, arms: Sequence[Sequence[float]]) -> Effect:
     else:
         effect = contrast(arms, claim.kind)
     return replace(effect, estimate=effect.estimate - min(claim.effect, 0.0))
-
-
-def _runs(folder: Path) -> Mapping[str, Run]:
-    """Finished runs of the frozen world by the hash of their recipe; the same one twice is the same run."""
-    here = content_hash(WORLD)
-    found: dict[str, Run] = {}
-    for run in find_runs(folder):
-        manifest = run.manifest
-        if manifest["status"] == "finished" and manifest.get("world_hash") == here:
-            found.setdefault(manifest["recipe_hash"], run)
-    return found
-
-
-def _planned(claim: Claim) -> list[list[str]]:
-    """The recipe hashes of each of the claim's arms, seed by seed."""
-    return [_hashes(claim.experiment)[arm] for arm in claim.arms]
-
-
-@cache
-def _hashes(name: str) -> dict[str, list[str]]:
-    """Arm -> the recipe hashes of a study's planned runs, seed by seed."""
-    jobs = expand(study(name))
-    return {arm: [recipe_hash(job.recipe) for job in jobs if job.arm == arm] for arm in study(name).arms}
 
 
 def _entry(claim: Claim, answer: Answer, runs: list[list[Run]], missing: int) -> Entry:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from or1lab.environment import environment
 from or1lab.errors import Or1labError, UsageError
@@ -37,6 +38,7 @@ from or1lab.manifest import (  # noqa: F401 (part of what this module gives)
 from or1lab.recipe import Recipe, recipe_hash
 
 METRICS = "metrics.jsonl"
+PACKED_METRICS = "metrics.parquet"  # instead of it in a packed run: see pack.py
 
 
 class Run(Recorded):
@@ -169,6 +171,8 @@ class Run(Recorded):
         Raises:
             Or1labError: a line elsewhere is broken; names file and line.
         """
+        if (self.folder / PACKED_METRICS).exists():
+            return [known_values(record) for record in pq.read_table(self.folder / PACKED_METRICS).to_pylist()]
         path = self.folder / METRICS
         lines = path.read_bytes().split(b"\n") if path.exists() else []
         records = []
@@ -206,23 +210,32 @@ class Run(Recorded):
 
     def rollouts(self, step: int) -> pd.DataFrame:
         """The stored responses of a training step. Raises UsageError naming the steps there are."""
-        path = self.folder / "rollouts" / f"step-{step:06d}.parquet"
-        if not path.exists():
-            steps = self.rollout_steps
+        steps = self.rollout_steps
+        if step not in steps:
             stored = f"stored are {steps[0]} to {steps[-1]}" if steps else "none are stored (recipe: save_rollouts)"
             raise UsageError(f"{self.folder} has no rollouts of step {step}; {stored}")
-        return pd.read_parquet(path)
+        if (packed := self._packed("rollouts")) is not None:
+            return packed[packed["step"] == step].reset_index(drop=True)
+        return pd.read_parquet(self.folder / "rollouts" / f"step-{step:06d}.parquet")
 
     @property
     def rollout_steps(self) -> list[int]:
         """Training steps whose responses are stored, ascending."""
+        if (packed := self._packed("rollouts")) is not None:
+            return sorted(packed["step"].unique().tolist())
         return [_step_of(path) for path in self._frames("rollouts")]
 
     @property
     def evals(self) -> pd.DataFrame:
         """All evaluations, one row per problem and sample, with the column step; empty if there are none."""
+        if (packed := self._packed("evals")) is not None:
+            return packed
         frames = [pd.read_parquet(path) for path in self._frames("evals")]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def _packed(self, kind: str) -> pd.DataFrame | None:
+        path = self.folder / f"{kind}.parquet"
+        return pd.read_parquet(path) if path.exists() else None
 
     def _frames(self, kind: str) -> list[Path]:
         return sorted((self.folder / kind).glob("step-*.parquet"))
@@ -232,10 +245,15 @@ def find_runs(root: str | Path) -> list[Run]:
     """All runs below `root`, sorted by folder; a run folder is not searched further."""
     found = []
     for folder, subfolders, files in os.walk(root):
-        if MANIFEST in files and METRICS in files:  # not an evaluation
+        if MANIFEST in files and (METRICS in files or PACKED_METRICS in files):  # not an evaluation
             subfolders.clear()
             found.append(Run(folder))
     return sorted(found, key=lambda run: run.folder)
+
+
+def known_values(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without the keys that have no value."""
+    return {name: value for name, value in record.items() if value is not None}
 
 
 def frame(runs: list[Run], kind: str) -> pd.DataFrame:

@@ -14,30 +14,48 @@ from or1lab.store import Run
 from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 
 if TYPE_CHECKING:
-    from or1lab.sweep import Experiment, Outcome
+    from or1lab.sweep import Outcome
 
+MANY = 30  # jobs; of more, only those that train or failed are shown one by one
 REFRESH = 1.0  # seconds between looks into the run folders
 
 
-def print_grid(
-    console: Console, experiment: Experiment, outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int
-) -> None:
+def print_grid(console: Console, outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int) -> None:
     """The dry run: what each job would be, how it stands and how long it should take."""
+    experiment = outcomes[0].job.experiment
     console.print(f"{experiment.title}\n{experiment.question}", markup=False, highlight=False)
     table = Table("arm", "seed", "N_SGD", "steps", "state", "time", "sets")
     for outcome in outcomes:
         job = outcome.job
         needs = seconds[job.name]
         table.add_row(
-            job.arm, str(job.seed), str(job.recipe.N_SGD), str(job.recipe.total_steps), outcome.state,
+            job.title, str(job.seed), str(job.recipe.N_SGD), str(job.recipe.total_steps), outcome.state,
             "?" if needs is None else duration(needs), " ".join(job.overrides),
         )  # fmt: skip
     console.print(table)
+    console.print(_estimated(outcomes, seconds, jobs), highlight=False)
+
+
+def print_studies(console: Console, outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int) -> None:
+    """The same for many experiments, a row each: the runs that no experiment above it makes."""
+    table = Table("experiment")
+    for column in ("runs", "finished", "time left"):
+        table.add_column(column, justify="right")
+    for name in dict.fromkeys(outcome.job.experiment.name for outcome in outcomes):
+        own = [outcome for outcome in outcomes if outcome.job.experiment.name == name]
+        finished = sum(outcome.state == "finished" for outcome in own)
+        left = [seconds[outcome.job.name] or 0.0 for outcome in own]
+        table.add_row(name, str(len(own)), str(finished), duration(sum(left)))
+    console.print(table)
+    console.print(_estimated(outcomes, seconds, jobs), highlight=False)
+
+
+def _estimated(outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int) -> str:
     left = [needs for needs in seconds.values() if needs is None or needs > 0]
     known = [needs for needs in left if needs is not None]
     side_by_side = max(1, min(jobs, len(left)))
     total = duration(sum(known) / side_by_side) if known == left else "? (no finished run of this experiment yet)"
-    console.print(f"{len(outcomes)} jobs, {jobs} at a time; estimated time: {total}", highlight=False)
+    return f"{len(outcomes)} jobs, {jobs} at a time; estimated time: {total}"
 
 
 def print_outcome(console: Console, outcomes: list[Outcome], folder: Path) -> None:
@@ -56,7 +74,7 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path) -> No
     console.print(
         f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", soft_wrap=True, highlight=False
     )
-    if len(finished) == len(outcomes):
+    if len(finished) == len(outcomes) and not outcomes[0].job.of_many:
         figure = outcomes[0].job.experiment.figure
         console.print(f"figure: or1lab figures {figure} --results {folder.parent}", soft_wrap=True, highlight=False)
 
@@ -121,7 +139,12 @@ class Screen:
 
     def _table(self) -> Table:
         table = Table("arm", "seed", "step", "reward", "entropy", "tokens/s", "time left", "state")
+        if many := len(self.outcomes) > MANY:
+            finished = sum(outcome.state == "finished" for outcome in self.outcomes)
+            table.caption = f"{finished} of {len(self.outcomes)} runs finished"
         for outcome in self.outcomes:
+            if many and outcome.state not in ("training", "failed"):
+                continue
             job = outcome.job
             record, left = self._look(outcome)
             values = record or {}
@@ -129,7 +152,7 @@ class Screen:
             if state == "training" and not record:
                 state = "starting"
             table.add_row(
-                job.arm, str(job.seed), f"{values.get('step', 0)}/{job.recipe.total_steps}",
+                job.title, str(job.seed), f"{values.get('step', 0)}/{job.recipe.total_steps}",
                 number(values.get("reward/mean"), ".3f"), number(values.get("entropy/rollout"), ".3f"),
                 number(values.get("tokens_per_s"), ",.0f"), left, state,
             )  # fmt: skip

@@ -318,6 +318,13 @@ def test_rescoring_by_another_verifier_keeps_the_old_verdicts_until_the_new_are_
     assert done.manifest["verifier"]["version"] == done.manifest["scores"]
 
 
+def test_a_finished_evaluation_keeps_its_verdicts_when_it_is_gone_on_with(done, monkeypatch):
+    before = done.samples
+    monkeypatch.setattr(scoring, "_sources", lambda name: [Path(__file__)])
+    with pytest.warns(UserWarning, match="another version of the verifier; or1lab evaluate --rescore"):
+        pd.testing.assert_frame_equal(run(done.folder, resume=True).samples, before)
+
+
 def test_a_half_done_evaluation_is_judged_by_one_verifier(done, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluating, "PART", 5)
     with pytest.raises(Or1labError):

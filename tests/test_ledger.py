@@ -18,6 +18,8 @@ from or1lab import verdicts
 from or1lab.claims import Claim, load_claims, study
 from or1lab.cli import app
 from or1lab.ledger import NOT_RUN, decide, effect_of, ledger
+from or1lab.recipe import recipe_hash
+from or1lab.studies import planned
 from or1lab.sweep import expand
 from or1lab.verdicts import Question
 from or1lab.world import CLAIMS, WORLD, content_hash
@@ -40,7 +42,7 @@ def write_runs(root: Path, experiment: str, accuracy: dict[str, float], *, label
         folder.mkdir(parents=True)
         kept = {
             "experiment": label or experiment, "arm": job.arm, "seed": job.seed, "recipe": job.recipe.resolved(),
-            "recipe_hash": module.recipe_hash(job.recipe), "status": "finished", **HASHES,
+            "recipe_hash": recipe_hash(job.recipe), "status": "finished", **HASHES,
         }  # fmt: skip
         (folder / "manifest.json").write_text(json.dumps(kept | manifest))
         end = accuracy[job.arm] + (job.seed - 102) / 1000
@@ -166,7 +168,7 @@ def simulated(rng: np.random.Generator, planted: float) -> list[str]:
         spread = 0.2 if claim.scale == "log" else 0.015
         turned = -1 if claim.kind == "less" else 1
         arms = []
-        for place, names in enumerate(module._planned(claim)):
+        for place, names in enumerate([planned(claim.experiment)[arm] for arm in claim.arms]):
             rises = place / (len(claim.arms) - 1) if claim.kind == "ordered" else 1 - place
             shift = turned * rises * (planted * spread + min(claim.effect, 0.0))
             own = [drawn.setdefault((name, claim.statistic), rng.normal()) * spread + shift for name in names]
