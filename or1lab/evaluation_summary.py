@@ -149,14 +149,23 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def bands(problems: Sequence[Problem]) -> tuple[str, list[str]] | None:
+    """What tells problems of different difficulty apart, and its value for each; None where they are all alike."""
+    for key in (*BANDS, "domain"):
+        values = [str(p.domain if key == "domain" else p.meta.get(key, "")) for p in problems]
+        if 1 < len(set(values)) <= MOST_BANDS:
+            return key, values
+    return None
+
+
 def _bands(t: Tables, k: int) -> dict[str, Any] | None:
     """avg@k and lengths by what the problems say of their difficulty, or by domain; None where they are all alike."""
-    for key in (*BANDS, "domain"):
-        values = [str(p.domain if key == "domain" else p.meta.get(key, "")) for p in t.problems]
-        names = list(dict.fromkeys(values))
-        if 1 < len(names) <= MOST_BANDS:
-            return {"by": key, "rows": [_band(name, [value == name for value in values], t, k) for name in names]}
-    return None
+    found = bands(t.problems)
+    if found is None:
+        return None
+    key, values = found
+    names = list(dict.fromkeys(values))
+    return {"by": key, "rows": [_band(name, [value == name for value in values], t, k) for name in names]}
 
 
 def _band(name: str, own: Sequence[bool], t: Tables, k: int) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Measured:
 
         rows = []
         for told, suite, correct, lengths, *_ in self._answers:
-            for T in sorted({max(1, round(part * told["limit"])) for part in SHORTER}):
+            for T in shorter(told["limit"]):
                 found = avg_at_k(correct & (lengths <= T), correct.shape[1])
                 percent = [100 * value for value in (found.value, found.low, found.high)]
                 rows.append([*names(told), told["model"], told["step"], suite, correct.shape[1], T, *percent])
@@ -122,6 +122,11 @@ class Measured:
         from or1lab.data.difficulty import shares
 
         return pd.concat([shares(folder) for folder in folders], ignore_index=True)
+
+
+def shorter(limit: int) -> list[int]:
+    """That limit and shorter ones, in tokens, shortest first."""
+    return sorted({max(1, round(part * limit)) for part in SHORTER})
 
 
 def names(told: dict[str, Any]) -> tuple[str, str]:

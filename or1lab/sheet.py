@@ -99,6 +99,13 @@ class Sheet:
 
     def html(self, name: str) -> str:
         """A page of its own; `name` becomes the id of the table."""
+        return str(self._styled(name).as_raw_html(make_page=True))
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        return str(self._styled(re.sub(r"\W+", "-", self.title.lower())[:40] or "table").as_raw_html())
+
+    def _styled(self, name: str) -> Any:
         import great_tables as gt
 
         table, places = self._table(name)
@@ -111,7 +118,7 @@ class Sheet:
             where = [gt.loc.body(columns=[c], rows=rows) for c, rows in _by_column(places, read).items()]
             if where:
                 table = table.tab_style(look, where)
-        return str(table.as_raw_html(make_page=True))
+        return table
 
     def latex(self, name: str) -> str:
         """A table environment for a document with the packages booktabs and caption."""
