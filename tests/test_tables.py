@@ -245,6 +245,10 @@ def test_printed_shares_that_are_cut_get_a_footnote():
     assert [bool(cell.notes) for cell in row] == [*[False] * 5, True, False] and "72.17" in row[5].notes[0]
     rows = next(iter(paper_tables.time_of_sgd_steps(Measured(NOWHERE)).groups.values()))
     assert [[bool(cell.notes) for cell in row[5:]] for row in rows] == [[False, False], [False, True], [False, False]]
+    for told in paper.load("times")["table_8"]["rows"]:  # the note says that the others are rounded
+        shares = {key: 100 * told[part] / told["total"] for key, part in (("share_R", "t_R"), ("share_T", "t_T"))}
+        assert [k for k, share in shares.items() if told[k] != round(share, 1)] in ([], ["share_T"])
+    assert "rounded" in rows[1][6].notes[0]
 
 
 def test_previews_gain_what_the_final_models_have_more():
