@@ -255,6 +255,8 @@ def test_real_files(name, number):
         ([{"id": "a", "domain": "math", "prompt": "?"}], "neither gold nor tests"),
         ([{"id": "a", "domain": "math", "prompt": "?", "golds": "1"}], "no field 'golds' .did you mean 'gold'"),
         ([{"prompt": "def f():", "entry_point": "f", "test": ""}], "line 1 is no problem: no tests"),
+        ([{"prompt": "def f():", "entry_point": "f"}], "line 1 is no problem: no tests"),
+        ([{"entry_point": "f", "test": "assert f()"}], "line 1 is no problem: no prompt"),
         ([{"problem": " ", "answer": "1"}], "the prompt is empty"),
         ([[1, 2]], "line 1 is no problem: not an object but list"),
         ([{"a": 1}], "id: Field required"),
