@@ -16,7 +16,6 @@ from or1lab import paper
 from or1lab.measured import Measured
 
 COLUMNS = ["panel", "series", "read", "x", "y", "low", "high"]
-K = {"aime24": 32, "aime25": 32, "livecodebench": 4}  # samples a problem in the paper
 SUITES = {"aime24": "AIME24 avg@32", "aime25": "AIME25 avg@32", "livecodebench": "LiveCodeBench avg@4"}
 
 
@@ -96,7 +95,8 @@ def _panel(row: Any) -> str:
 def _series(row: Any, name: str) -> str:
     """The name of what we measured, the paper's for a model of its tables, with k where the paper's is another."""
     name = paper.names().get(row.model, name)
-    return name if row.k == K.get(row.suite, row.k) else f"{name} (avg@{row.k})"
+    theirs = paper.load("results")["suites"].get(row.suite, {"k": row.k})
+    return name if row.k == theirs["k"] else f"{name} (avg@{row.k})"
 
 
 def _whole(evaluations: pd.DataFrame) -> pd.DataFrame:
