@@ -37,7 +37,7 @@ def evaluate(
     ] = None,
     problems: Annotated[int | None, typer.Option(min=1, help="Only so many, spread evenly over the suite.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder; default evaluations/<model>/<suite>.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; default runs/evaluations/<model>/<suite>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the evaluation in that folder.")] = False,
     rescore: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Judge its responses by the verifier of today; generate nothing.")
@@ -113,7 +113,7 @@ def _evaluate(
     from or1lab.suites import load_suite
 
     suite, model = load_suite(suite_name, options), named(name, how["endpoint"])
-    folder, bar = out or Path("evaluations") / model.label / suite.name, Bar(screen)
+    folder, bar = out or Path("runs") / "evaluations" / model.label / suite.name, Bar(screen)
     begun = f"{name} on {suite.title}: k = {suite.k}, into {folder}"
     screen.print(begun, highlight=False, markup=False, soft_wrap=True)
     try:

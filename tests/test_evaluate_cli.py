@@ -96,7 +96,7 @@ def test_wrong_use_is_one_clear_message(arguments, message, or1lab, monkeypatch,
     monkeypatch.chdir(tmp_path)
     code, _, err = or1lab("evaluate", *arguments.split())
     assert code == 2 and message in " ".join(err.split())
-    assert not (tmp_path / "evaluations").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
