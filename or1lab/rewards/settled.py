@@ -56,7 +56,9 @@ _DIGITS = r"[-+]*[0-9][0-9,]*(?:\.[0-9]*)?"
 _ARITHMETIC = re.compile(rf"{_DIGITS}(?:{_OPERATOR}{_DIGITS})+")
 _BRACKETS = re.compile(r"\\?[()\[\]{}]|\\?\$|\s")
 _FRACTION = re.compile(r"(?<![0-9])(?<![0-9] )\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")  # 2\frac{1}{2} is one number
-_UNIT = re.compile(rf"\s*(?:{TEXT}\s*\{{[^{{}}]*\}}|(?<![\\a-zA-Z])[a-zA-Z][a-zA-Z .]*)(?:\s*\^\s*\{{?[0-9]\}}?)?\s*$")
+_UNIT = re.compile(
+    rf"(?:{TEXT}\s*\{{[^{{}}]*\}}|(?<![\\a-zA-Z])[a-zA-Z][a-zA-Z .]{{0,40}})(?:\s*\^\s*\{{?[0-9]\}}?)?\s*$"
+)
 
 
 def _unevaluated(gold: str, answer: str) -> bool | None:
