@@ -23,7 +23,7 @@ EVALUATIONS = [
     "label", "run", "model", "step", "suite", "k", "tau", "limit", "problems", "accuracy", "low", "high", "length",
     "truncated", "never", "always", "left_out",
 ]  # fmt: skip
-LIMITS = ["label", "run", "model", "step", "suite", "k", "limit", "accuracy", "low", "high"]
+LIMITS = ["label", "run", "model", "step", "suite", "k", "tau", "problems", "limit", "accuracy", "low", "high"]
 TIMES = [
     "recipe", "quadruple", "responses", "machine", "runs", "rollout", "update", "other", "total", "low", "high",
 ]  # fmt: skip
@@ -77,7 +77,8 @@ class Measured:
             for T in shorter(told["limit"]):
                 found = avg_at_k(correct & (lengths <= T), correct.shape[1])
                 percent = [100 * value for value in (found.value, found.low, found.high)]
-                rows.append([*names(told), told["model"], told["step"], suite, correct.shape[1], T, *percent])
+                asked = [told["model"], told["step"], suite, correct.shape[1], told["temperature"], len(correct)]
+                rows.append([*names(told), *asked, T, *percent])
         return pd.DataFrame(rows, columns=LIMITS)
 
     @cached_property

@@ -85,15 +85,24 @@ def _our_scores(evaluations: pd.DataFrame) -> list[list[Cell]]:
 
 def _otherwise(row: Any) -> tuple[str, ...]:
     """In what an evaluation of one of the paper's suites differs from the paper's: one footnote, or none."""
-    told, size = paper.load("results"), load_suite(row.suite).size
+    differ = differences(row)
+    return (f"Not as in the paper: {differ}.",) if differ else ()
+
+
+def differences(row: Any, *, limit: bool = True) -> str:
+    """In what an evaluation (a row of `Measured`) differs from the paper's of that suite, in words; empty for one that
+    does not, and for another suite. The limit is left out where it is what is plotted."""
+    told = paper.load("results")
+    if row.suite not in told["suites"]:
+        return ""
+    size = load_suite(row.suite).size
     parts = [
         f"avg@{row.k}" if row.k != told["suites"][row.suite]["k"] else "",
         f"temperature {number(row.tau)}" if row.tau != told["protocol"]["temperature"] else "",
-        f"at most {row.limit:,} tokens" if row.limit != told["protocol"]["limit"] else "",
+        f"at most {row.limit:,} tokens" if limit and row.limit != told["protocol"]["limit"] else "",
         f"{row.problems} of {size} problems" if row.problems != size else "",
     ]
-    differ = ", ".join(filter(None, parts))
-    return (f"Not as in the paper: {differ}.",) if differ else ()
+    return ", ".join(filter(None, parts))
 
 
 def evaluations(measured: Measured) -> Sheet:
