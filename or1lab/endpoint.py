@@ -49,7 +49,11 @@ def complete(client: Any, whose: str, kept: str, **request: Any) -> Any:
             "with --resume"
         ) from None
     if not getattr(reply, "choices", None):
-        raise Or1labError(f"{client.base_url}: {request['model']} gave no answer to {whose}; {kept} so far are kept")
+        told = getattr(reply, "error", None) or "no choices"  # some servers say so with status 200
+        raise Or1labError(
+            f"{client.base_url}: {request['model']} gave no answer to {whose} ({told}); {kept} so far are kept: go on "
+            "with --resume"
+        )
     return reply
 
 

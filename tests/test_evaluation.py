@@ -495,6 +495,27 @@ def test_a_server_that_is_not_there_is_told_with_the_cause(tmp_path, monkeypatch
         ask_server("localhost:9/v1", tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("change", [
+    {"finish_reason": "abort"}, {"finish_reason": None}, {"message": None},
+    {"message": {"role": "assistant", "content": [{"type": "text", "text": "1"}]}},
+])  # fmt: skip
+def test_what_is_no_whole_answer_is_not_judged(change, tmp_path):
+    def broken(asked):
+        body = completion(asked, answers(asked))
+        body["choices"][0] |= change
+        return body
+
+    with chat_server(broken) as (address, _), pytest.raises(Or1labError, match=r"p0, sample 0 is no whole text"):
+        ask_server(address, tmp_path / "broken", chosen=suite(1, k=1))
+    assert not Evaluation.open(tmp_path / "broken").stored()
+
+
+def test_an_error_with_status_200_is_told(tmp_path):
+    told = pytest.raises(Or1labError, match="no answer to problem .*model overloaded.*--resume")
+    with chat_server(lambda asked: {"error": {"message": "model overloaded"}}) as (address, _), told:
+        ask_server(address, tmp_path / "busy")
+
+
 def test_a_server_that_counts_no_tokens_is_refused_and_thinking_given_apart_is_put_back(tmp_path):
     def silent(asked):
         return {**completion(asked, answers(asked)), "usage": None}
