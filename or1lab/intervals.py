@@ -77,9 +77,11 @@ def within(counts: NDArray[np.int64], K: int, k: int) -> tuple[float, float]:
     P = len(counts)
     m = (counts.sum() + 0.5) / (P * K + 1)
     x = counts / K
-    inside = (x * (1 - x)).mean() / (K - 1) if K > 1 else np.inf  # one sample: all variance could be within problems
+    # One sample: all variance could be within problems. One more problem whose samples are as unlike each other as those
+    # of different problems: few samples that agree are no proof that they always do.
+    inside = ((x * (1 - x)).sum() / (K - 1) + m * (1 - m) / K) / (P + 1) if K > 1 else np.inf
     between = max(0.0, float(x.var(ddof=1)) - inside) if P > 1 else 0.0
-    alike = float(np.clip(between / (m * (1 - m)), 1e-4, 0.999))
+    alike = float(np.clip(min(between, m * (1 - m) - K * inside) / (m * (1 - m)), 1e-4, 0.999))
     a, b = m * (1 - alike) / alike, (1 - m) * (1 - alike) / alike
     observed, times = np.unique(counts, return_counts=True)
     a_, b_ = a + observed, b + K - observed
