@@ -6,6 +6,7 @@ Nothing heavy is imported at the top, so that `--help` answers at once. Exit cod
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -312,6 +313,8 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:  # accepted anywhere on the line
         sys.argv.remove("--debug")
+    else:
+        warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         app()
     except Exception as error:
