@@ -1,34 +1,29 @@
 """`or1lab figures`: every figure by its name, with the data behind it beside it.
 
-Those of experiments are drawn from run folders alone, those of the paper from its numbers with ours over them."""
+The demo's is drawn from run folders alone, those of the studies with the paper's curves beside ours, those of the paper
+from its numbers with ours over them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from or1lab import paper_figures, results
+from or1lab import paper_figures, results, study_figures
 from or1lab.errors import check_names
 from or1lab.measured import Measured
-from or1lab.plots import benchmarks, entropy, style
-from or1lab.store import Run, full_disk_explained
+from or1lab.plots import benchmarks, entropy, study, style
+from or1lab.store import full_disk_explained
 
+Draw = Callable[[pd.DataFrame], Figure]
 
-@dataclass(frozen=True)
-class Drawing:
-    """What a figure is made of: the runs of an experiment -> data frame -> figure."""
-
-    experiment: str
-    data: Callable[[list[Run]], pd.DataFrame]
-    draw: Callable[[pd.DataFrame], Figure]
-
-
-FIGURES = {name: Drawing(name, results.curves, entropy.arms) for name in ("demo", "verifier")}
-PAPER: dict[str, Callable[[pd.DataFrame], Figure]] = {
+FEW = 6  # figures that are drawn sooner than a second process has begun
+DEMO = "demo"  # of no study: its seeds are its own
+PAPER: dict[str, Draw] = {
     "figure1": benchmarks.training_curve,
     "figure2": benchmarks.bars,
     "figure3": benchmarks.bars,
@@ -44,17 +39,29 @@ def make_figures(names: list[str], folder: Path, out: Path) -> list[Path]:
     Raises:
         UsageError: an unknown figure, or no finished run of its experiment below `folder`.
     """
-    check_names(names, [*FIGURES, *PAPER], "figure")
-    experiments = {name: figure.experiment for name, figure in FIGURES.items()}
-    measured, written = Measured(folder), []
-    for name in names or [*results.with_runs(experiments, folder), *PAPER]:
+    table = study_figures.table()
+    check_names(names, [DEMO, *table.figures, *PAPER], "figure")
+    measured, shelf = Measured(folder), study_figures.Shelf(folder)
+    jobs: list[tuple[Path, pd.DataFrame, Draw]] = []
+    for name in names or [*results.with_runs({DEMO: DEMO}, folder), *study_figures.with_runs(shelf), *PAPER]:
         if name in PAPER:
-            data, draw = paper_figures.data(name, measured), PAPER[name]
+            jobs.append((out / name, paper_figures.data(name, measured), PAPER[name]))
+        elif name == DEMO:
+            jobs.append((out / name, results.curves(results.finished_runs(folder, DEMO)), entropy.arms))
         else:
-            figure = FIGURES[name]
-            data, draw = figure.data(results.finished_runs(folder, figure.experiment)), figure.draw
-        with full_disk_explained(out):
-            written += style.save(draw(data), out / name)
-            written.append(out / f"{name}.csv")
-            data.to_csv(written[-1], index=False, float_format="%.6g")
+            draw = partial(study.draw, spec=table.figures[name], curves=table.curves)
+            jobs.append((out / name, study_figures.data(name, shelf), draw))
+    if len(jobs) <= FEW:
+        return [path for job in jobs for path in _write(job)]
+    with ProcessPoolExecutor() as pool:
+        return [path for paths in pool.map(_write, jobs) for path in paths]
+
+
+def _write(job: tuple[Path, pd.DataFrame, Draw]) -> list[Path]:
+    """Draw a figure and keep it with its data."""
+    stem, data, draw = job
+    with full_disk_explained(stem.parent):
+        written = style.save(draw(data), stem)
+        written.append(stem.with_name(f"{stem.name}.csv"))
+        data.to_csv(written[-1], index=False, float_format="%.6g")
     return written

@@ -7,6 +7,7 @@ Figures are made without pyplot, so that nothing depends on the state of a noteb
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,9 +37,20 @@ def figure(height: float, *, rows: int = 1, columns: int = 1) -> tuple[Figure, A
     return made, made.subplots(rows, columns, squeeze=False)
 
 
+def settle(made: Figure) -> Figure:
+    """Lay a figure out once, at the size it is saved in, or each format would do it again. Call it inside `theme`."""
+    engine, dpi = made.get_layout_engine(), made.dpi
+    if engine is not None:
+        made.dpi = matplotlib.rcParams["savefig.dpi"]
+        engine.execute(made)
+        made.set_layout_engine("none")
+        made.dpi = dpi
+    return made
+
+
 def symbols(text: str) -> str:
-    """Symbols of the paper as they are printed: N_SGD with its index set low."""
-    return text.replace("N_SGD", r"$N_{\mathrm{SGD}}$")
+    """Symbols of the paper as they are printed: N_SGD, N_reuse, D_R and D_T with their index set low."""
+    return re.sub(r"\b([ND])_(SGD|reuse|R|T)\b", r"$\1_{\\mathrm{\2}}$", text)
 
 
 def save(made: Figure, stem: Path) -> list[Path]:

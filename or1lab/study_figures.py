@@ -1,0 +1,300 @@
+"""Runs -> the data frames of the studies' figures, beside them the paper's curves (`experiments/figures.yaml`).
+
+A frame has one row a point: panel, read (ours, eye: read by eye off the paper's figure, printed), series (arm, or the
+paper's name of a curve), seed (ours), step (ours, where there is one), x, y. The units are those of the panel's axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from or1lab import paper
+from or1lab.claims import study
+from or1lab.errors import UsageError
+from or1lab.recipe import ROOT, Recipe, read_yaml
+from or1lab.recipe_errors import explain
+from or1lab.recipe_parts import Strict
+from or1lab.run_statistics import STATISTICS, Measured, accuracy_at_limit, makespan, simulated_time
+from or1lab.store import Run, find_runs
+from or1lab.studies import by_recipe, planned
+
+TABLE = ROOT / "experiments" / "figures.yaml"
+COLUMNS = ["panel", "read", "series", "seed", "step", "x", "y"]
+SLOTS = (1, 2, 4, 8, 16, 32, 64)  # places that decode one response at a time
+SHARES = (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # of the limit of an evaluation: shorter limits
+TIMES = ("time/rollout", "time/update", "time/sync", "time/other")
+KINDS = ("on-policy, no entropy bonus", "off-policy, no entropy bonus", "with an entropy bonus")
+
+Numbers = NDArray[np.float64]
+
+
+class Curve(Strict):
+    """A quantity of runs against another: see the head of figures.yaml."""
+
+    y: str
+    label: str
+    x: Literal[
+        "step", "tokens", "accuracy", "limit", "simulated", "wall", "slots", "arm", "entropy", "forecast"
+    ] = "step"  # fmt: skip
+    zero: bool = False
+    log: bool = False
+
+
+class Panel(Strict):
+    """One curve of ours, and the paper's that stand beside it."""
+
+    curve: str
+    paper: tuple[str, ...] = ()
+    paper_label: str | None = None
+    paper_x: str | None = None
+    title: str = ""
+    arms: tuple[str, ...] = ()
+    study: str | None = None
+
+
+class Spec(Strict):
+    """A figure of `experiments/figures.yaml`."""
+
+    panels: tuple[Panel, ...] = Field(min_length=1)
+    study: str | None = None  # the figure's name if not said
+    labels: dict[str, str] = {}
+    same: dict[str, str] = {}
+    switch: tuple[int, ...] = ()
+    target: float | None = None
+    note: str = ""
+
+
+class Table(Strict):
+    curves: dict[str, Curve]
+    figures: dict[str, Spec]
+
+
+@cache
+def table() -> Table:
+    """The curves and figures of figures.yaml. Raises UsageError naming what is wrong with them."""
+    try:
+        return Table.model_validate(read_yaml(TABLE))
+    except ValidationError as error:
+        raise UsageError(f"{TABLE}: " + "; ".join(explain(e, Table) for e in error.errors())) from None
+
+
+# ---------------------------------------------------------------------------------------------------------- runs
+
+
+class Shelf:
+    """The finished runs below a folder by study and arm, each read once however many figures show it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._read: dict[Path, Measured] = {}
+        self._arms: dict[str, dict[str, dict[int, Run]]] = {}
+
+    @cached_property
+    def by_recipe(self) -> dict[str, Run]:
+        return by_recipe(self.folder)
+
+    @cached_property
+    def _elsewhere(self) -> list[Run]:
+        """Finished runs outside the tiny world, which their labels alone tell apart."""
+        manifests = ((run, run.manifest) for run in find_runs(self.folder))
+        return [run for run, told in manifests if told["status"] == "finished" and not told.get("world_hash")]
+
+    def arms(self, name: str) -> dict[str, dict[int, Run]]:
+        """Arm -> seed -> run of a study, arms in its order: its planned recipes, whichever study ran them; without any,
+        runs of other tiers that carry its name. Empty if there are none."""
+        if name not in self._arms:
+            experiment, found = study(name), dict[str, dict[int, Run]]()
+            for arm, keys in planned(name).items():
+                both = zip(experiment.seeds, keys, strict=True)
+                runs = {seed: self.by_recipe[key] for seed, key in both if key in self.by_recipe}
+                found |= {arm: runs} if runs else {}
+            if not found:
+                labels = [(run, run.manifest) for run in self._elsewhere]
+                for arm in experiment.arms:
+                    runs = {m["seed"]: run for run, m in labels if m["experiment"] == name and m["arm"] == arm}
+                    found |= {arm: dict(sorted(runs.items()))} if runs else {}
+            self._arms[name] = found
+        return self._arms[name]
+
+    def measured(self, run: Run, *, samples: bool = False) -> Measured:
+        """A run's records; the samples of its final evaluation only where asked for, since they are many."""
+        known = self._read.get(run.folder)
+        if known is None:
+            metrics = run.metrics
+            steps, evals = (metrics[metrics["kind"] == kind] for kind in ("step", "eval"))
+            evals = evals.drop_duplicates("step", keep="last")  # the final one is the larger of two
+            known = Measured(Recipe.model_validate(run.manifest["recipe"]), steps, evals, pd.DataFrame())
+        if samples and known.samples.empty:
+            frame = run.evals
+            known = replace(known, samples=frame[frame["final"]] if "final" in frame else frame)
+        self._read[run.folder] = known
+        return known
+
+    def everything(self) -> Iterator[Measured]:
+        """All runs of the frozen world."""
+        return (self.measured(run) for run in self.by_recipe.values())
+
+
+def with_runs(shelf: Shelf) -> list[str]:
+    """The figures of whose study there is a finished run."""
+    return [name for name, spec in table().figures.items() if shelf.arms(spec.study or name)]
+
+
+# -------------------------------------------------------------------------------------------------------- frames
+
+
+def data(name: str, shelf: Shelf) -> pd.DataFrame:
+    """The frame of a figure. Its attributes say what the drawing needs beside it: `seeds` (arm -> number of runs),
+    `switches` (steps at which a stage of ours begins) and `target` (our target entropy, where a controller is on).
+
+    Raises:
+        UsageError: there is no finished run of the figure's study.
+    """
+    spec = table().figures[name]
+    own = spec.study or name
+    arms = shelf.arms(own)
+    if not arms:
+        raise UsageError(
+            f"no finished run of the study '{own}' in {shelf.folder}; "
+            f"make them with `or1lab sweep {own}`, or name their folder with --results"
+        )
+    rows: list[list[Any]] = []
+    seeds: dict[str, int] = {}
+    switches: set[int] = set()
+    targets = set()
+    for number, panel in enumerate(spec.panels):
+        curve = table().curves[panel.curve]
+        for series, read, x, y in theirs(panel.paper):
+            rows.append([number, read, spec.same.get(series, series), None, None, x, y])
+        for arm, runs in shelf.arms(panel.study or own).items():
+            if panel.arms and arm not in panel.arms:
+                continue
+            for seed, run in runs.items():
+                measured = shelf.measured(run, samples=curve.x == "limit")
+                rows += [[number, "ours", arm, seed, *point] for point in points(curve, measured)]
+                switches.update(np.cumsum([stage.steps for stage in measured.recipe.stages])[:-1].tolist())
+                if measured.recipe.entropy not in ("none", "constant"):
+                    targets.add(measured.recipe.tgt_ent)
+            seeds.setdefault(arm, len(runs))
+        if curve.x == "forecast":
+            rows += [[number, *row] for row in sorted(_forecasts(shelf), key=lambda row: KINDS.index(row[1]))]
+    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"seed": "Int64", "step": "Int64", "x": float, "y": float})
+    names = [panel.curve for panel in spec.panels]
+    frame["panel"] = frame["panel"].map(lambda n: names[n] if names.count(names[n]) == 1 else f"{names[n]}-{n + 1}")
+    frame.attrs = {"seeds": seeds, "switches": sorted(switches), "target": min(targets) if len(targets) == 1 else None}
+    return frame
+
+
+def points(curve: Curve, run: Measured) -> Iterator[tuple[int | None, float, float]]:
+    """The points of a curve of one run: step (None where there is none), x, y; without those not measured."""
+    if curve.x == "limit":
+        longest = run.recipe.eval.T or run.recipe.max_T
+        trained = {run.recipe.stage(i).T for i in range(len(run.recipe.stages))}
+        for limit in sorted({round(share * longest) for share in SHARES} | {min(T, longest) for T in trained}):
+            yield None, float(limit), accuracy_at_limit(run, limit)
+    elif curve.x == "slots":
+        for slots in SLOTS:
+            yield None, float(slots), float(np.mean([makespan(step, slots) for step in run.steps["length/all"]]))
+    elif curve.x == "arm":
+        yield None, 0.0, STATISTICS[curve.y](run)
+    elif curve.x == "entropy":
+        yield from _by_step(run.evals, run.evals["eval/entropy"], curve.y)
+    elif curve.y == "residual":
+        x, y = (run.evals[name].to_numpy(float) for name in ("eval/entropy", "eval/accuracy"))
+        rest = run.evals.assign(residual=y - law(x, y)(x))
+        yield from _by_step(rest, rest["step"], "residual")
+    elif curve.x != "forecast":
+        records = run.evals if curve.y.startswith("eval/") else run.steps
+        if curve.y in AXES:
+            records = records.assign(**{curve.y: AXES[curve.y](run)[records["step"].to_numpy(int)]})
+        yield from _by_step(records, AXES[curve.x](run)[records["step"].to_numpy(int)], curve.y)
+
+
+def law(entropy: Numbers, accuracy: Numbers) -> Any:
+    """R = -a exp(H) + b by least squares, as a function of H; flat where H does not vary."""
+    x = np.exp(entropy)
+    spread = ((x - x.mean()) ** 2).sum()
+    slope = ((x - x.mean()) * (accuracy - accuracy.mean())).sum() / spread if spread > 0 else 0.0
+    return lambda H: slope * (np.exp(H) - x.mean()) + accuracy.mean()
+
+
+def theirs(places: tuple[str, ...]) -> Iterator[tuple[str, str, float, float]]:
+    """The paper's curves at places such as `figure_16/accuracy`, one series only with a third part: series, how it was
+    read (eye, printed), x, y. A series that an earlier place has is not given again."""
+    seen: set[str] = set()
+    for place in places:
+        item, quantity, *only = place.split("/")
+        told = paper.load("times" if item.startswith("table") else "curves")[item]
+        curves = _told(item, quantity, told)
+        chosen = {name: curve for name, curve in curves.items() if name not in seen and (not only or name in only)}
+        seen |= chosen.keys()
+        for name, curve in chosen.items():
+            for x, y in curve:
+                yield name, told["read"], float(x), float(y)
+
+
+# ------------------------------------------------------------------------------------------------------- helpers
+
+
+def _total(run: Measured, columns: tuple[str, ...]) -> Numbers:
+    """The running sum of metrics of the steps: at step 0 nothing."""
+    known = [column for column in columns if column in run.steps]
+    return np.concatenate([[0.0], run.steps[known].fillna(0).sum(axis="columns").cumsum()])
+
+
+AXES: Mapping[str, Any] = {  # what lies along an axis, at every step from 0 to the last
+    "step": lambda run: np.arange(run.last_step + 1.0),
+    "tokens": lambda run: _total(run, ("tokens/generated",)) / 1e6,
+    "accuracy": lambda run: run.accuracy,
+    "simulated": lambda run: np.concatenate([[0.0], simulated_time(run)]) / 1e3,
+    "wall": lambda run: _total(run, TIMES) / 60,
+}
+
+
+def _by_step(records: pd.DataFrame, x: Any, y: str) -> Iterator[tuple[int, float, float]]:
+    if y in records:
+        steps, values = records["step"].to_numpy(int), records[y].to_numpy(float)
+        for step, here, value in zip(steps, np.asarray(x, float), values, strict=True):
+            if np.isfinite(here) and np.isfinite(value):
+                yield int(step), float(here), float(value)
+
+
+def _forecasts(shelf: Shelf) -> Iterator[list[Any]]:
+    """For every run: the accuracy that the law of its first half says for its last entropy (x), and its last (y)."""
+    for number, run in enumerate(shelf.everything()):
+        half, last = run.evals[run.evals["step"] <= run.last_step / 2], run.evals.iloc[-1]
+        fitted = law(half["eval/entropy"].to_numpy(float), half["eval/accuracy"].to_numpy(float))
+        kind = KINDS[2 if run.recipe.entropy != "none" else int(run.recipe.N_SGD > 1)]
+        yield ["ours", kind, number, run.last_step, float(fitted(last["eval/entropy"])), float(last["eval/accuracy"])]
+
+
+def _told(item: str, quantity: str, told: dict[str, Any]) -> dict[str, list[Any]]:
+    """The curves of a quantity as they stand in the paper's files: name -> points."""
+    if item == "figure_5b":
+        return {quantity: [[point["aime24"], point["length"]] for point in told["points"]]}
+    if item == "figure_7":  # where each arm starts and ends
+        start = [0, told["start"][quantity]]
+        return {arm: [start, [end["step"], end[quantity]]] for arm, end in told["end"].items()}
+    if item == "figure_8":
+        return {name: list(zip(told["T"], shares, strict=True)) for name, shares in told[quantity].items()}
+    if item == "figure_14":
+        baseline = max(told["step_2000"]["D_R"])  # gs varies around the largest D_R
+        ends = {f"{quantity}-{n}": end for n, end in told["step_2000"][quantity].items()}
+        if quantity == "gs":
+            ends[f"D_R-{baseline}"] = ends.pop(f"gs-{max(told['step_2000']['gs'])}")
+        return {arm: [[0, told["start"]], [2000, end]] for arm, end in ends.items()}
+    if item == "table_8":
+        share = 0.01 if quantity.startswith("share") else 1
+        return {"-".join(map(str, row["quadruple"])): [[0, share * row[quantity]]] for row in told["rows"]}
+    if item == "table_9":
+        return {"the paper's": [[row["h800"], row[quantity]] for row in told["rows"]]}
+    return {name: curve for name, curve in told[quantity].items() if name != "unit"}
