@@ -77,8 +77,8 @@ def within(counts: NDArray[np.int64], K: int, k: int) -> tuple[float, float]:
     P = len(counts)
     m = (counts.sum() + 0.5) / (P * K + 1)
     x = counts / K
-    # One sample: all variance could be within problems. One more problem whose samples are as unlike each other as those
-    # of different problems: few samples that agree are no proof that they always do.
+    # One sample: all variance could be within problems. One more problem, whose samples are as unlike each other as
+    # those of different problems: few samples that agree are no proof that they always do.
     inside = ((x * (1 - x)).sum() / (K - 1) + m * (1 - m) / K) / (P + 1) if K > 1 else np.inf
     between = max(0.0, float(x.var(ddof=1)) - inside) if P > 1 else 0.0
     alike = float(np.clip(min(between, m * (1 - m) - K * inside) / (m * (1 - m)), 1e-4, 0.999))

@@ -7,7 +7,6 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from tests.made_up import write_study
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation
 
@@ -18,6 +17,7 @@ from or1lab.figures import make_figures
 from or1lab.plots import study as drawing
 from or1lab.run_statistics import simulated_time
 from or1lab.studies import studies
+from tests.made_up import write_study
 
 TABLE = study_figures.table()
 SEEDS = [100, 101]
