@@ -6,6 +6,7 @@ Nothing heavy is imported at the top, so that `--help` answers at once. Exit cod
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from or1lab import claims_view
+from or1lab import claims_view, data_cli
 from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate_cli import evaluate, suites
 from or1lab.terminal import Json, console, print_json
@@ -30,9 +31,8 @@ app = typer.Typer(
 tiny_app = typer.Typer(no_args_is_help=True, help="The tiny world and its base policy.", rich_markup_mode="rich")
 runs_app = typer.Typer(no_args_is_help=True, help="Look at runs.", rich_markup_mode="rich")
 verify_app = typer.Typer(no_args_is_help=True, help="Judge answers by the rewards' rules.", rich_markup_mode="rich")
-data_app = typer.Typer(no_args_is_help=True, help="Look at problems and prepare them.", rich_markup_mode="rich")
 app.add_typer(tiny_app, name="tiny")
-app.add_typer(data_app, name="data")
+app.add_typer(data_cli.app, name="data")
 app.add_typer(verify_app, name="verify")
 app.add_typer(runs_app, name="runs")
 
@@ -40,14 +40,6 @@ RecipeArg = Annotated[str, typer.Argument(help="Recipe file, or the name of one 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides such as D_T=2 or stages.0.steps=3.")
 ]
-ProblemsArg = Annotated[
-    str, typer.Argument(metavar="FILE|SET", help="JSONL or parquet file of problems, or a published set (math500 ...).")
-]
-SetOptions = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Of a published set: file=DIR, split=test, and its own options."),
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at a row that is no problem instead of skipping it.")]
 
 
 @app.callback()
@@ -131,21 +123,27 @@ app.command(epilog="Example: or1lab suites --models")(suites)
 
 @app.command(epilog="Example: or1lab sweep demo --seeds 0,1,2 --jobs 2 --resume")
 def sweep(
-    experiment: Annotated[str, typer.Argument(help="Experiment: file, name in experiments/ablations, or a folder.")],
+    experiment: Annotated[
+        str, typer.Argument(help="File, name in experiments/ablations, or a folder of them; 'study': all of ours.")
+    ],
     seeds: Annotated[str | None, typer.Option(help="Comma-separated seeds instead of the file's.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Jobs side by side.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Skip finished runs, go on with broken ones.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid and start nothing.")] = False,
     out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
+    pack: Annotated[
+        Path | None, typer.Option(help="Of a folder: keep each finished run there, small; what lies there is done.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Run arms x seeds of an experiment, each as a papermill job executing notebooks/train.ipynb."""
+    """Run arms x seeds of an experiment, each as a papermill job executing notebooks/train.ipynb. Of a folder, a run
+    that several experiments share is made once."""
     from or1lab import sweep as sweeps
 
     chosen = sweeps.parse_seeds(seeds) if seeds else None
     screen = Console(stderr=json)
     result = sweeps.run_sweep(
-        experiment, seeds=chosen, jobs=jobs, resume=resume, dry_run=dry_run, out=out, console=screen
+        experiment, seeds=chosen, jobs=jobs, resume=resume, dry_run=dry_run, out=out, packed=pack, console=screen
     )
     if json:
         print_json(
@@ -297,90 +295,6 @@ def _report(report: Any, page: str, markdown: Path | None, json: bool) -> None:
         markdown.write_text(page, encoding="utf-8")
 
 
-@data_app.command(
-    "curate", epilog="Example: or1lab data curate mine.jsonl --out curated --against aime24.jsonl --model smol"
-)
-def data_curate(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Problem files or published sets.")],
-    out: Annotated[Path, typer.Option(help="Folder of the curated set and its card.")],
-    against: Annotated[list[str] | None, typer.Option(help="Benchmark to keep out; give it again for more.")] = None,
-    stages: Annotated[str, typer.Option(help="Comma-separated; default: all that are given what they need.")] = "",
-    model: Annotated[str | None, typer.Option(help="Recipe or model: drop what it always or never solves.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Responses a problem; half as many for programs.")] = 16,
-    votes: Annotated[Path | None, typer.Option(help="Saved votes; with --endpoint, new ones are added.")] = None,
-    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server, as http://localhost:8000/v1.")] = None,
-    judge: Annotated[list[str] | None, typer.Option(help="A model it serves; again for more: 32 votes in all.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the curation in that folder.")] = False,
-    strict: Strict = False,
-    json: Json = False,
-) -> None:
-    """Curate problems as in section 6 of the paper: duplicates, wrong answers, figures, broken tests, leaks,
-    difficulty, votes. Writes problems, what was removed and why, a funnel and a data set card."""
-    from or1lab.data import card
-    from or1lab.data.curate import Wanted, curate
-
-    chosen = tuple(name.strip() for name in stages.split(",") if name.strip())
-    judges = tuple(judge or ())
-    wanted = Wanted(tuple(inputs), tuple(against or ()), chosen, model, samples, votes, endpoint, judges, strict)
-    funnel = curate(wanted, out, resume=resume)
-    if json:
-        print_json(funnel)
-    else:
-        card.show(funnel, out, console)
-
-
-@data_app.command("stats", epilog="Example: or1lab data stats livecodebench window=2024-08..2025-02")
-def data_stats(source: ProblemsArg, options: SetOptions = None, strict: Strict = False, json: Json = False) -> None:
-    """Domains, sources, licences, lengths, tests, difficulty, and the rows that are no problems."""
-    from or1lab import data_view
-
-    found = data_view.report(data_view.opened(source, options or [], strict=strict))
-    if json:
-        print_json(found)
-    else:
-        data_view.show_stats(found, console)
-
-
-@data_app.command("show", epilog="Example: or1lab data show problems.jsonl -n 1")
-def data_show(
-    source: ProblemsArg,
-    options: SetOptions = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many problems.")] = 3,
-    id: Annotated[str | None, typer.Option(help="The problem with this id instead of the first ones.")] = None,
-    json: Json = False,
-) -> None:
-    """Print problems; long texts are cut (not with --json)."""
-    from or1lab import data_view
-
-    problems = data_view.pick(data_view.opened(source, options or []), n, id)
-    if json:
-        print_json([problem.model_dump(exclude_defaults=True) for problem in problems])
-        return
-    for problem in problems:
-        data_view.show_problem(problem, console)
-
-
-@data_app.command("convert", epilog="Example: or1lab data convert numinamath subsets=paper --out numina.parquet")
-def data_convert(
-    source: ProblemsArg,
-    out: Annotated[Path, typer.Option(help="File to write: .jsonl or .parquet.")],
-    options: SetOptions = None,
-    strict: Strict = False,
-    json: Json = False,
-) -> None:
-    """Write the problems of a file or a published set to a file of ours."""
-    from or1lab import data_view
-    from or1lab.data.load import write
-
-    loaded = data_view.opened(source, options or [], strict=strict)
-    count, skipped = write(data_view.some(loaded), out), data_view.skipped_json(loaded)
-    if json:
-        print_json({"written": str(out), "problems": count, "skipped": skipped})
-        return
-    data_view.show_skipped(skipped, console)
-    console.print(f"wrote {out} (problems: {count})", highlight=False, markup=False)
-
-
 @tiny_app.command("build", epilog="Example: or1lab tiny build --out /some/folder")
 def tiny_build(
     out: Annotated[Path, typer.Option(help="Folder of the new base policy.")],
@@ -399,6 +313,8 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:  # accepted anywhere on the line
         sys.argv.remove("--debug")
+    else:
+        warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         app()
     except Exception as error:

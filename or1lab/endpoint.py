@@ -45,12 +45,21 @@ def complete(client: Any, whose: str, kept: str, **request: Any) -> Any:
         reply = client.chat.completions.create(**request)
     except (openai.OpenAIError, ValueError) as error:  # ValueError: an answer that is not JSON
         raise Or1labError(
-            f"{client.base_url}: {request['model']} failed on {whose} ({error}); {kept} so far are kept: go on with "
-            "--resume"
+            f"{client.base_url}: {request['model']} failed on {whose} ({_said(error)}); {kept} so far are kept: go on "
+            "with --resume"
         ) from None
     if not getattr(reply, "choices", None):
-        raise Or1labError(f"{client.base_url}: {request['model']} gave no answer to {whose}; {kept} so far are kept")
+        told = getattr(reply, "error", None) or "no choices"  # some servers say so with status 200
+        raise Or1labError(
+            f"{client.base_url}: {request['model']} gave no answer to {whose} ({told}); {kept} so far are kept: go on "
+            "with --resume"
+        )
     return reply
+
+
+def _said(error: Exception) -> str:
+    """What an error says, and of a connection that failed also why, which the client keeps to itself."""
+    return f"{error} {error.__cause__}" if error.__cause__ and str(error).startswith("Connection") else str(error)
 
 
 def gather(ask: Callable[[Task], Result], tasks: Sequence[Task], workers: int = WORKERS) -> Iterator[Result]:
@@ -58,9 +67,10 @@ def gather(ask: Callable[[Task], Result], tasks: Sequence[Task], workers: int = 
     still given, and then the failure is raised."""
     error: BaseException | None = None
     with ThreadPoolExecutor(workers) as threads:
-        futures = [threads.submit(ask, task) for task in tasks]
+        futures = {threads.submit(ask, task) for task in tasks}
         try:
             for future in as_completed(futures):
+                futures.discard(future)  # and with it the result: all of them together may be gigabytes
                 if future.cancelled():
                     continue
                 if future.exception() is None:

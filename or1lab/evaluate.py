@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from or1lab.data import load
 from or1lab.data.problem import Problem
 from or1lab.environment import environment
-from or1lab.errors import UsageError
+from or1lab.errors import Or1labError, UsageError
 from or1lab.estimators import Estimate, avg_at_k, maj_at_k, pass_at_k
-from or1lab.evaluation import KEY, Evaluation, is_evaluation
+from or1lab.evaluation import KEY, PROBLEMS, Evaluation, is_evaluation
 from or1lab.intervals import UNKNOWN, share_of_means
 from or1lab.kill_points import kill_point
 from or1lab.manifest import now
@@ -49,11 +50,13 @@ PATIENCE = 30.0  # seconds until what has come is kept all the same
 
 @dataclass(frozen=True)
 class Running:
-    """Where an evaluation stands: responses judged, of how many; the mean of problem means so far with its 95% interval
-    over problems (NaN of one problem alone); how many were truncated, and how many have no verdict."""
+    """Where an evaluation stands: responses judged, of how many, and how many were sampled before this sitting; the
+    mean of problem means so far with its 95% interval over problems (NaN of one problem alone); how many were
+    truncated, and how many have no verdict."""
 
     done: int
     total: int
+    before: int
     accuracy: float
     low: float
     high: float
@@ -180,6 +183,8 @@ def _existing(folder: Path, settings: dict[str, Any], resume: bool) -> Evaluatio
     if not is_evaluation(folder):
         if (folder / "manifest.json").exists():
             raise UsageError(f"{folder} holds something else than an evaluation; write elsewhere with --out")
+        if (folder / PROBLEMS).exists() and not _begun(folder / PROBLEMS, settings["problems_hash"]):
+            raise UsageError(f"{folder} has a {PROBLEMS} of other problems, kept as it is; write elsewhere with --out")
         return None
     evaluation = Evaluation.open(folder)
     if not resume:
@@ -192,6 +197,14 @@ def _existing(folder: Path, settings: dict[str, Any], resume: bool) -> Evaluatio
                 "settings it was begun with, or write elsewhere with --out"
             )
     return evaluation
+
+
+def _begun(path: Path, wanted: str) -> bool:
+    """Whether a file holds just these problems: then it may be what a process left that died before the manifest."""
+    try:
+        return problems_hash(list(load.read(str(path), strict=True))) == wanted
+    except Or1labError:
+        return False
 
 
 def _create(folder: Path, settings: dict[str, Any], chosen: list[Problem], judge: dict[str, Any]) -> Evaluation:
@@ -227,9 +240,9 @@ def _run(
 ) -> None:
     """Judge what is stored and not judged, and sample what is missing, part by part: the one beside the other, so that
     no GPU waits for programs to be tested."""
-    score_, version = _Score(len(asked), watch), evaluation.manifest["scores"]
+    version, stored, waiting = evaluation.manifest["scores"], evaluation.stored(), list[Future[None]]()
+    score_ = _Score(len(asked), len(stored), watch)
     judged = {path.name: path for path in evaluation.score_parts(version)}
-    stored, waiting = evaluation.stored(), list[Future[None]]()
     kept: list[Response] = []
 
     def judge(part: Path, samples: pd.DataFrame) -> None:
@@ -282,8 +295,8 @@ def _storable(text: str) -> str:
 class _Score:
     """The running score."""
 
-    def __init__(self, total: int, watch: Callable[[Running], None]) -> None:
-        self.total, self.watch = total, watch
+    def __init__(self, total: int, before: int, watch: Callable[[Running], None]) -> None:
+        self.total, self.before, self.watch = total, before, watch
         self.sums: dict[str, list[float]] = {}  # problem -> rewards
         self.done = self.truncated = self.errors = 0
 
@@ -298,7 +311,7 @@ class _Score:
         mean, (low, high) = float("nan"), UNKNOWN
         if len(means):
             mean, (low, high) = float(means.mean()), share_of_means(means, self.done - self.errors)
-        self.watch(Running(self.done, self.total, mean, low, high, self.truncated, self.errors))
+        self.watch(Running(self.done, self.total, self.before, mean, low, high, self.truncated, self.errors))
 
 
 # ------------------------------------------------------------------------------------------------ during training

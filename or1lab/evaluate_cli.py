@@ -37,7 +37,7 @@ def evaluate(
     ] = None,
     problems: Annotated[int | None, typer.Option(min=1, help="Only so many, spread evenly over the suite.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder; default evaluations/<model>/<suite>.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; default runs/evaluations/<model>/<suite>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the evaluation in that folder.")] = False,
     rescore: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Judge its responses by the verifier of today; generate nothing.")
@@ -60,9 +60,15 @@ def evaluate(
 
     Every response is kept as it comes: what was killed goes on with --resume and ends with the same numbers."""
     screen = Console(stderr=True) if json else console
+    engine = {"--backend": backend != "auto", "--tensor-parallel": tensor_parallel > 1}
+    sampling = {
+        "KEY=VALUE": options, "--temperature": temperature is not None, "--top-p": top_p is not None, "--seed": seed,
+        "--problems": problems, "--out": out, "--resume": resume, "--endpoint": endpoint, **engine,
+    }  # fmt: skip
     if rescore is not None or compare is not None:
         if model or suite or (rescore and compare):
             raise UsageError("--rescore DIR and --compare DIR DIR stand alone")
+        _none_of("--rescore" if rescore else "--compare", {"-k": k, "--limit": limit, **sampling})
         if rescore:
             _rescore(rescore, screen, json)
         if compare:
@@ -73,6 +79,7 @@ def evaluate(
     from or1lab.evaluation import Evaluation, is_evaluation
 
     if is_evaluation(Path(model)) and not suite:
+        _none_of(f"{model} is an evaluation, which is only printed again: it", sampling)
         found = Evaluation.open(model)
         _print(found.limited(limit) if limit else found, json, k)
         return
@@ -82,12 +89,19 @@ def evaluate(
         raise UsageError(f"on what? --suite {' | '.join(names())} | FILE")
     if backend not in ("auto", "vllm", "transformers"):
         raise UsageError(f"--backend {backend}: auto, vllm or transformers")
+    if endpoint:
+        _none_of("--endpoint asks a server, with an engine of its own: it", engine)
     chosen: dict[str, Any] = {"k": k, "temperature": temperature, "top_p": top_p, "limit": limit}
     chosen = {name: value for name, value in chosen.items() if value is not None} | _pairs(options or [])
     _evaluate(
         model, suite, chosen, out, screen, json, problems=problems, seed=seed, resume=resume,
         endpoint=endpoint, backend=backend, tensor_parallel=tensor_parallel,
     )  # fmt: skip
+
+
+def _none_of(what: str, given: dict[str, Any]) -> None:
+    if names := [name for name, value in given.items() if value]:
+        raise UsageError(f"{what} takes no {', '.join(names)}")
 
 
 def _evaluate(
@@ -99,7 +113,7 @@ def _evaluate(
     from or1lab.suites import load_suite
 
     suite, model = load_suite(suite_name, options), named(name, how["endpoint"])
-    folder, bar = out or Path("evaluations") / model.label / suite.name, Bar(screen)
+    folder, bar = out or Path("runs") / "evaluations" / model.label / suite.name, Bar(screen)
     begun = f"{name} on {suite.title}: k = {suite.k}, into {folder}"
     screen.print(begun, highlight=False, markup=False, soft_wrap=True)
     try:
@@ -125,15 +139,15 @@ def _compare(one: Path, two: Path, json: bool) -> None:
     from dataclasses import asdict
 
     from or1lab.evaluation import Evaluation
-    from or1lab.evaluation_summary import compared
+    from or1lab.evaluation_summary import compared, differences
     from or1lab.evaluation_view import show_compared
 
     a, b = Evaluation.open(one), Evaluation.open(two)
-    found = compared(a, b)
+    found, unlike = compared(a, b), differences(a, b)
     if json:
-        print_json({"one": str(one), "two": str(two), **asdict(found)})
+        print_json({"one": str(one), "two": str(two), **asdict(found), "differences": unlike})
     else:
-        show_compared(a, b, found, console)
+        show_compared(a, b, found, unlike, console)
 
 
 def _print(evaluation: Any, json: bool, k: int | None = None) -> None:

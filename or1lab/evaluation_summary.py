@@ -24,6 +24,7 @@ SETTINGS = (
     "suite", "version", "suffix", "model", "step", "k", "temperature", "top_p", "limit", "seed", "template_hash",
     "chat_template", "engine", "engine_version", "dtype",
 )  # fmt: skip
+COMPARED = ("suite", "version", "suffix", "temperature", "top_p", "limit", "verifier")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def tables(evaluation: Evaluation) -> Tables:
     missing = frame["correct"].isna().to_numpy().reshape(P, -1)
     whole = ~missing.any(axis=1)
     if not whole.any():
-        first = frame["reason"][missing.ravel()].iloc[0]
+        first = frame["reason"][missing.ravel()].iloc[0] or "not judged yet"
         raise Or1labError(
             f"{evaluation.folder}: every problem has responses without a verdict ({first}); mend what judges, then "
             f"or1lab evaluate --rescore {evaluation.folder}"
@@ -149,14 +150,23 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def bands(problems: Sequence[Problem]) -> tuple[str, list[str]] | None:
+    """What tells problems of different difficulty apart, and its value for each; None where they are all alike."""
+    for key in (*BANDS, "domain"):
+        values = [str(p.domain if key == "domain" else p.meta.get(key, "")) for p in problems]
+        if 1 < len(set(values)) <= MOST_BANDS:
+            return key, values
+    return None
+
+
 def _bands(t: Tables, k: int) -> dict[str, Any] | None:
     """avg@k and lengths by what the problems say of their difficulty, or by domain; None where they are all alike."""
-    for key in (*BANDS, "domain"):
-        values = [str(p.domain if key == "domain" else p.meta.get(key, "")) for p in t.problems]
-        names = list(dict.fromkeys(values))
-        if 1 < len(names) <= MOST_BANDS:
-            return {"by": key, "rows": [_band(name, [value == name for value in values], t, k) for name in names]}
-    return None
+    found = bands(t.problems)
+    if found is None:
+        return None
+    key, values = found
+    names = list(dict.fromkeys(values))
+    return {"by": key, "rows": [_band(name, [value == name for value in values], t, k) for name in names]}
 
 
 def _band(name: str, own: Sequence[bool], t: Tables, k: int) -> dict[str, Any]:
@@ -195,6 +205,12 @@ def curve(evaluation: Evaluation, limits: Sequence[int]) -> list[dict[str, Any]]
         means = {"truncated": float(t.truncated.mean()), "length": float(t.lengths.mean())}
         rows.append({"limit": T, **_row(f"avg@{K}", estimators.avg_at_k(t.correct, K), "share"), **means})
     return rows
+
+
+def differences(one: Evaluation, two: Evaluation) -> list[str]:
+    """What two evaluations differ in besides the model, which their comparison then shows as well."""
+    a, b = ({**e.manifest, "limit": e.limit, "verifier": e.manifest["scores"]} for e in (one, two))
+    return [f"{name} {a[name]} / {b[name]}" for name in COMPARED if a[name] != b[name]]
 
 
 def compared(one: Evaluation, two: Evaluation) -> Paired:

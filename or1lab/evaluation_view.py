@@ -25,12 +25,9 @@ class Bar:
 
     def __init__(self, console: Console) -> None:
         self.console, self.begun, self.printed = console, time.monotonic(), time.monotonic()
-        self.before: int | None = None  # responses of earlier sittings
         self._bar: Progress | None = None
 
     def __call__(self, running: Running) -> None:
-        if self.before is None:
-            self.before = running.done
         text = self._text(running)
         if self.console.is_terminal and not self.console.is_jupyter:
             if self._bar is None:
@@ -53,8 +50,8 @@ class Bar:
         parts.append(f"truncated {percent(running.truncated / running.done)}")
         if running.errors:
             parts.append(f"without verdict {running.errors}")
-        fresh, spent = running.done - (self.before or 0), time.monotonic() - self.begun
-        if fresh and running.done < running.total:
+        fresh, spent = running.done - running.before, time.monotonic() - self.begun
+        if fresh > 0 and running.done < running.total:
             parts.append(f"{duration(spent / fresh * (running.total - running.done))} left")
         return ", ".join(parts)
 
@@ -127,8 +124,8 @@ def show_rescored(found: dict[str, Any], console: Console) -> None:
     console.print(f"{which}: {changed}{where}", highlight=False, markup=False, soft_wrap=True)
 
 
-def show_compared(one: Evaluation, two: Evaluation, found: Paired, console: Console) -> None:
-    """The paired comparison of two evaluations."""
+def show_compared(one: Evaluation, two: Evaluation, found: Paired, unlike: list[str], console: Console) -> None:
+    """The paired comparison of two evaluations; `unlike` is what they differ in besides the model."""
     names = [f"{e.manifest['model']} ({e.folder})" for e in (one, two)]
     console.print(
         f"{names[0]} minus {names[1]}: {100 * found.difference:+.1f} points of avg@{one.k} "
@@ -136,6 +133,9 @@ def show_compared(one: Evaluation, two: Evaluation, found: Paired, console: Cons
         "problems; the interval is over problems",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
+    if unlike:
+        text = f"they differ in more than the model: {', '.join(unlike)}"
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def number(value: float | None, unit: str) -> str:

@@ -6,8 +6,9 @@ width, as Student's t and bootstraps of problem means are in tables of hard or e
 committees of k out of K samples, n is kept on the side of caution:
 
     over problems   v is the variance of problem means / P, the quantile Student's t(P - 1). At most P K / k: as many
-                    committees with no sample in common there are. P where the problem means are all alike: then they
-                    say nothing about v, and the table could be P problems each always right or always wrong.
+                    committees with no sample in common there are. Where the problem means are all alike they say
+                    nothing about v: then up to a share u of the problems may be unlike them, always right or always
+                    wrong, with u Wilson's bound for 0 of P (for m = 0 and 1 this is Wilson's interval of P).
     over samples    v comes from a Beta distribution of the problems' chances (`within`). At least P K / k (Hoeffding
                     1948: the mean over all choices of k has no more variance than that over choices without overlap).
 
@@ -59,9 +60,11 @@ def share_of_means(means: Floats, most: float, around: float | None = None) -> B
     P, m = len(means), float(means.mean())
     if P == 1:
         return UNKNOWN
-    alike = np.ptp(means) <= ROUNDING
-    n = P if alike else min(most, m * (1 - m) * P / float(means.var(ddof=1)))
-    return wilson(m if around is None else around, n, student(P - 1))
+    centre, quantile = m if around is None else around, student(P - 1)
+    if np.ptp(means) <= ROUNDING:
+        unlike = quantile**2 / (P + quantile**2)
+        return centre * (1 - unlike), centre + unlike * (1 - centre)
+    return wilson(centre, min(most, m * (1 - m) * P / float(means.var(ddof=1))), quantile)
 
 
 def within(counts: NDArray[np.int64], K: int, k: int) -> tuple[float, float]:
@@ -74,9 +77,11 @@ def within(counts: NDArray[np.int64], K: int, k: int) -> tuple[float, float]:
     P = len(counts)
     m = (counts.sum() + 0.5) / (P * K + 1)
     x = counts / K
-    inside = (x * (1 - x)).mean() / (K - 1) if K > 1 else np.inf  # one sample: all variance could be within problems
+    # One sample: all variance could be within problems. One more problem, whose samples are as unlike each other as
+    # those of different problems: few samples that agree are no proof that they always do.
+    inside = ((x * (1 - x)).sum() / (K - 1) + m * (1 - m) / K) / (P + 1) if K > 1 else np.inf
     between = max(0.0, float(x.var(ddof=1)) - inside) if P > 1 else 0.0
-    alike = float(np.clip(between / (m * (1 - m)), 1e-4, 0.999))
+    alike = float(np.clip(min(between, m * (1 - m) - K * inside) / (m * (1 - m)), 1e-4, 0.999))
     a, b = m * (1 - alike) / alike, (1 - m) * (1 - alike) / alike
     observed, times = np.unique(counts, return_counts=True)
     a_, b_ = a + observed, b + K - observed

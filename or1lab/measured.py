@@ -23,7 +23,7 @@ EVALUATIONS = [
     "label", "run", "model", "step", "suite", "k", "tau", "limit", "problems", "accuracy", "low", "high", "length",
     "truncated", "never", "always", "left_out",
 ]  # fmt: skip
-LIMITS = ["label", "run", "model", "step", "suite", "k", "limit", "accuracy", "low", "high"]
+LIMITS = ["label", "run", "model", "step", "suite", "k", "tau", "problems", "limit", "accuracy", "low", "high"]
 TIMES = [
     "recipe", "quadruple", "responses", "machine", "runs", "rollout", "update", "other", "total", "low", "high",
 ]  # fmt: skip
@@ -74,10 +74,11 @@ class Measured:
 
         rows = []
         for told, suite, correct, lengths, *_ in self._answers:
-            for T in sorted({max(1, round(part * told["limit"])) for part in SHORTER}):
+            for T in shorter(told["limit"]):
                 found = avg_at_k(correct & (lengths <= T), correct.shape[1])
                 percent = [100 * value for value in (found.value, found.low, found.high)]
-                rows.append([*names(told), told["model"], told["step"], suite, correct.shape[1], T, *percent])
+                asked = [told["model"], told["step"], suite, correct.shape[1], told["temperature"], len(correct)]
+                rows.append([*names(told), *asked, T, *percent])
         return pd.DataFrame(rows, columns=LIMITS)
 
     @cached_property
@@ -122,6 +123,11 @@ class Measured:
         from or1lab.data.difficulty import shares
 
         return pd.concat([shares(folder) for folder in folders], ignore_index=True)
+
+
+def shorter(limit: int) -> list[int]:
+    """That limit and shorter ones, in tokens, shortest first."""
+    return sorted({max(1, round(part * limit)) for part in SHORTER})
 
 
 def names(told: dict[str, Any]) -> tuple[str, str]:

@@ -14,9 +14,9 @@ import pandas as pd
 
 from or1lab import paper
 from or1lab.measured import Measured
+from or1lab.paper_results import differences
 
 COLUMNS = ["panel", "series", "read", "x", "y", "low", "high"]
-K = {"aime24": 32, "aime25": 32, "livecodebench": 4}  # samples a problem in the paper
 SUITES = {"aime24": "AIME24 avg@32", "aime25": "AIME25 avg@32", "livecodebench": "LiveCodeBench avg@4"}
 
 
@@ -69,7 +69,8 @@ def limits(measured: Measured) -> pd.DataFrame:
         for T, share in zip(told["T"], shares, strict=True)
     ]
     for row in _last(_whole(measured.limits)).itertuples():
-        rows.append([_panel(row), _series(row, row.label), "ours", row.limit, row.accuracy, row.low, row.high])
+        series = _series(row, row.label, limit=False)
+        rows.append([_panel(row), series, "ours", row.limit, row.accuracy, row.low, row.high])
     return _frame(rows)
 
 
@@ -93,10 +94,10 @@ def _panel(row: Any) -> str:
     return SUITES.get(row.suite, f"{row.suite} avg@{row.k}")
 
 
-def _series(row: Any, name: str) -> str:
-    """The name of what we measured, the paper's for a model of its tables, with k where the paper's is another."""
-    name = paper.names().get(row.model, name)
-    return name if row.k == K.get(row.suite, row.k) else f"{name} (avg@{row.k})"
+def _series(row: Any, name: str, *, limit: bool = True) -> str:
+    """The name of what we measured, the paper's for a model of its tables, with what was not as in the paper."""
+    name, differ = paper.names().get(row.model, name), differences(row, limit=limit)
+    return f"{name} ({differ})" if differ else name
 
 
 def _whole(evaluations: pd.DataFrame) -> pd.DataFrame:

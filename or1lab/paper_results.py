@@ -10,14 +10,16 @@ from or1lab import paper
 from or1lab.errors import UsageError
 from or1lab.measured import Measured
 from or1lab.sheet import NOTHING, PAPER, Cell, Sheet, estimate, number, printed
+from or1lab.suites import load_suite
 
+COMPUTED = "The mean of the three and the gains are computed."
 SUITES = {"aime24": "AIME24", "aime25": "AIME25", "livecodebench": "LCB"}
 
 
 def benchmark_results(measured: Measured) -> Sheet:
     """Table 13: finished models; below them every evaluation of ours."""
-    told = paper.load("results")["contradictions"]
-    about: dict[tuple[str, str], tuple[str, ...]] = {(row["model"], row["suite"]): (row["note"],) for row in told}
+    marked = paper.load("results")["contradictions"]
+    about: dict[tuple[str, str], tuple[str, ...]] = {(row["model"], row["suite"]): (row["note"],) for row in marked}
     groups: dict[str, list[list[Cell]]] = {}
     for row in paper.results("table-13"):
         groups.setdefault(row["group"].replace(">=", "≥ "), []).append(_scores(row, about))
@@ -26,7 +28,10 @@ def benchmark_results(measured: Measured) -> Sheet:
         groups["ours"] = ours
     columns = ["model", *SUITES.values(), "mean"]
     title = "Table 13. Results, percent: AIME24 and AIME25 avg@32, LCB avg@4"
-    return Sheet(columns, groups, title, [_gains(), *_protocol("table13")])
+    told = paper.load("results")["protocol"]
+    line = f"Paper: at most {told['limit']:,} tokens, temperature {told['temperature']:g}, top-p {told['top_p']:g}."
+    below = [_gains(), line, COMPUTED, *(c.text for c in paper.contradictions("table13"))]
+    return Sheet(columns, groups, title, below)
 
 
 def _gains() -> str:
@@ -50,7 +55,8 @@ def previews(measured: Measured) -> Sheet:
         rows.append([*_scores(row, {}), Cell(" / ".join(gains) if later else NOTHING)])
     columns = ["model", *SUITES.values(), "mean", "gain of the final model"]
     source = paper.load("results")["sources"]["readme"]["place"]
-    return Sheet(columns, {"": rows}, "Previews of April 2025, percent", [f"{source}.", *_protocol("previews")])
+    below = [f"{source}.", COMPUTED, *(c.text for c in paper.contradictions("previews"))]
+    return Sheet(columns, {"": rows}, "Previews of April 2025, percent", below)
 
 
 def _scores(row: dict[str, Any], about: dict[tuple[str, str], tuple[str, ...]]) -> list[Cell]:
@@ -61,27 +67,42 @@ def _scores(row: dict[str, Any], about: dict[tuple[str, str], tuple[str, ...]]) 
     return [printed(row["name"]), *cells, printed(mean, ".1f", about.get((model, "mean"), ()))]
 
 
-def _protocol(at: str) -> list[str]:
-    told = paper.load("results")["protocol"]
-    line = f"Paper: at most {told['limit']:,} tokens, temperature {told['temperature']:g}, top-p {told['top_p']:g}."
-    return [line, "The mean of the three and the gains are computed.", *(c.text for c in paper.contradictions(at))]
-
-
 def _our_scores(evaluations: pd.DataFrame) -> list[list[Cell]]:
-    """One row a model and step that was asked one of the paper's suites."""
+    """One row a model and step that was asked one of the paper's suites, more where it was asked one several times.
+    Settings other than the paper's are a footnote."""
     rows = []
-    for (model, label), part in evaluations[evaluations["suite"].isin(list(SUITES))].groupby(
-        ["model", "label"], sort=False
-    ):
-        known = {row.suite: estimate(row.accuracy, row.low, row.high, ".1f", ".0f") for row in part.itertuples()}
-        rows.append(
-            [
-                Cell(paper.names().get(model, label), "ours"),
-                *(known.get(suite, Cell(NOTHING)) for suite in SUITES),
-                Cell(NOTHING),
-            ]
-        )
+    asked = evaluations[evaluations["suite"].isin(list(SUITES))]
+    again = asked.groupby(["model", "label", "suite"], sort=False).cumcount()
+    for (model, label, _), part in asked.groupby(["model", "label", again], sort=False):
+        known = {
+            row.suite: estimate(row.accuracy, row.low, row.high, ".1f", ".0f", _otherwise(row))
+            for row in part.itertuples()
+        }
+        scores = (known.get(suite, Cell(NOTHING)) for suite in SUITES)
+        rows.append([Cell(paper.names().get(model, label), "ours"), *scores, Cell(NOTHING)])
     return rows
+
+
+def _otherwise(row: Any) -> tuple[str, ...]:
+    """In what an evaluation of one of the paper's suites differs from the paper's: one footnote, or none."""
+    differ = differences(row)
+    return (f"Not as in the paper: {differ}.",) if differ else ()
+
+
+def differences(row: Any, *, limit: bool = True) -> str:
+    """In what an evaluation (a row of `Measured`) differs from the paper's of that suite, in words; empty for one that
+    does not, and for another suite. The limit is left out where it is what is plotted."""
+    told = paper.load("results")
+    if row.suite not in told["suites"]:
+        return ""
+    size = load_suite(row.suite).size
+    parts = [
+        f"avg@{row.k}" if row.k != told["suites"][row.suite]["k"] else "",
+        f"temperature {number(row.tau)}" if row.tau != told["protocol"]["temperature"] else "",
+        f"at most {row.limit:,} tokens" if limit and row.limit != told["protocol"]["limit"] else "",
+        f"{row.problems} of {size} problems" if row.problems != size else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def evaluations(measured: Measured) -> Sheet:

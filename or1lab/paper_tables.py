@@ -133,6 +133,7 @@ def _hours(row: Any, label: str) -> list[Cell]:
 
 
 TIME = ["total", "t_R", "t_T", "t_O", "t_R, %", "t_T, %"]
+UNIT = "The paper prints no unit here; hours as in Table 7."
 PARTS = "t_R rollout, t_T policy update, t_O everything else."
 TIME_KEYS = ("total", "t_R", "t_T", "t_O", "share_R", "share_T")
 
@@ -153,15 +154,15 @@ def time_of_a_run(measured: Measured) -> Sheet:
 def time_of_sgd_steps(measured: Measured) -> Sheet:
     """Table 8: the hours do not depend on the number of SGD steps."""
     told = paper.load("times")["table_8"]
-    unit, gpus = (c.text for c in reversed(paper.contradictions("table8")))
-    rows = [[printed(_quadruple(row["quadruple"])), *_times(row, [unit])] for row in told["rows"]]
+    cut, gpus = (c.text for c in reversed(paper.contradictions("table8")))
+    rows = [[printed(_quadruple(row["quadruple"])), *_times(row, [cut])] for row in told["rows"]]
     groups = {f"paper: 7B on {told['gpus']}": rows}
     for (recipe, machine), part in measured.times.groupby(["recipe", "machine"], sort=False):
         rows = part.sort_values("quadruple").itertuples()
         ours = [_hours(row, f"{_quadruple(row.quadruple)} (n = {row.runs})") for row in rows]
         groups[f"ours: {recipe} on {machine}"] = ours
     columns = ["(N_SGD, D_R, D_T, N_reuse)", *TIME]
-    return Sheet(columns, groups, "Table 8. Hours of 1000 training steps by SGD steps", [PARTS, gpus])
+    return Sheet(columns, groups, "Table 8. Hours of 1000 training steps by SGD steps", [PARTS, UNIT, gpus])
 
 
 def _times(row: dict[str, Any], notes: list[str]) -> list[Cell]:

@@ -26,7 +26,7 @@ SOURCES = ("table-13", "readme")  # whose row counts; what others print of the s
 
 @dataclass(frozen=True)
 class Reported:
-    """One reported score: percent, as avg@k, and where it is printed; `notes` on what contradicts it.
+    """One reported score: percent, as avg@k, and where it is printed; `notes` on what contradicts it or is not known.
 
     `window`: the contest months, where the suite is one of those."""
 
@@ -112,9 +112,11 @@ def _reported(row: Mapping[str, Any], paper: Mapping[str, Any]) -> dict[str, Rep
     found = {}
     for suite, settings in paper["suites"].items():
         cell = (row["model"], suite)
-        notes = tuple(one["note"] for one in paper["contradictions"] if (one["model"], one["suite"]) == cell)
+        notes = [one["note"] for one in paper["contradictions"] if (one["model"], one["suite"]) == cell]
+        notes += [source["note"]] if "note" in source else []
         if row[suite] is not None:
-            found[suite] = Reported(row[suite], place=source["place"], read=source["read"], notes=notes, **settings)
+            where = {"place": source["place"], "read": source["read"], "notes": tuple(notes)}
+            found[suite] = Reported(row[suite], **where, **settings)
     return found
 
 

@@ -118,12 +118,10 @@ def best_step(run: Run) -> dict[str, Any] | None:
 
     It looks at the held-out problems of the run's own data, never at a suite. Returns step, accuracy and the number of
     problems, or None where nothing was evaluated."""
-    frame = run.evals
+    frame = run.main_evals
     if not len(frame):
         return None
     frame = frame[(frame["step"] > 0) & ~frame["reason"].str.startswith("error")]
-    if "tau" in frame:
-        frame = frame[frame["tau"] == run.manifest["recipe"]["eval"]["tau"]]
     steps = frame.groupby("step")["problem_id"].agg(set)
     shared = set.intersection(*steps) if len(steps) else set()
     if not shared:

@@ -42,7 +42,7 @@ class Measured:
 
     @classmethod
     def of(cls, run: Run) -> Measured:
-        metrics, samples = run.metrics, run.evals
+        metrics, samples = run.metrics, run.main_evals
         steps, evals = metrics[metrics["kind"] == "step"], metrics[metrics["kind"] == "eval"]
         final = samples[samples["final"]] if "final" in samples else samples
         return cls(Recipe.model_validate(run.manifest["recipe"]), steps, evals, final)

@@ -58,10 +58,23 @@ def _sources(name: str) -> list[Path]:
 # ---------------------------------------------------------------------------------------------------------- one part
 
 
-def score(evaluation: Evaluation, part: Path, reward: RewardFn, version: str) -> pd.DataFrame:
-    """Judge the responses of a part and keep the verdicts; they are given back, too."""
-    known = {problem.id: problem for problem in evaluation.problems}
+def score(
+    evaluation: Evaluation, part: Path, reward: RewardFn, version: str, known: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Judge the responses of a part and keep the verdicts; they are given back, too. Of verdicts that are `known` only
+    the missing ones are judged."""
     stored = pd.read_parquet(part)
+    if known is None:
+        frame = _judged(evaluation, stored, reward)
+    else:
+        missing = known["reward"].isna()  # the rows stand as in the part
+        frame = pd.concat([known[~missing], _judged(evaluation, stored[missing], reward)]).sort_index()
+    evaluation.write_scores(version, part, frame)
+    return frame
+
+
+def _judged(evaluation: Evaluation, stored: pd.DataFrame, reward: RewardFn) -> pd.DataFrame:
+    known = {problem.id: problem for problem in evaluation.problems}
     problems = [known[name] for name in stored["problem_id"]]
     texts, cut = stored["response"].tolist(), stored["truncated"].tolist()
     found = verdicts(reward, problems, texts, cut)
@@ -74,7 +87,6 @@ def score(evaluation: Evaluation, part: Path, reward: RewardFn, version: str) ->
         answer=list(map(extracted, problems, texts, cut)),
     )
     frame.loc[errors, "correct"] = pd.NA
-    evaluation.write_scores(version, part, frame)
     return frame
 
 
@@ -140,12 +152,15 @@ def rescore(
         version, parts = now_["version"], evaluation.parts()
         done = {path.name: path for path in evaluation.score_parts(version)}
         for n, part in enumerate(parts):
-            if part.name not in done or pd.read_parquet(done[part.name], columns=["reward"])["reward"].isna().any():
-                score(evaluation, part, reward_, version)
+            there = pd.read_parquet(done[part.name]) if part.name in done else None
+            if there is None or there["reward"].isna().any():
+                score(evaluation, part, reward_, version, there)
             watch(n + 1, len(parts))
         finish(evaluation, version)
         history = [*manifest["verifiers"], {**now_, "judged": now()}]
         evaluation.update_manifest(verifier=now_, scores=version, verifiers=history)
+        if manifest["status"] != "finished":  # it was stopped when all was sampled and not all was judged
+            evaluation.update_manifest(status="finished", finished=now(), error=None)
     new = evaluation.frame(responses=False)
     return {"before": manifest["verifier"], "after": now_, **_difference(old, new)}
 

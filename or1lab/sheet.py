@@ -1,8 +1,8 @@
 """A table before it is written: cells that know where their number comes from, and its three forms.
 
 Markdown for the terminal and for reading on a code host, HTML and LaTeX by great-tables. What the paper prints stands
-plain, what was read by eye off a figure of it has a ≈, what we measured stands in groups
-of its own, bold where it has an interval (in HTML also coloured).
+plain, what was read by eye off a figure of it has a ≈, what we measured stands in groups of its own, bold where it has
+an interval (in HTML also coloured).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 MINUS = "\N{MINUS SIGN}"
 PAPER = "paper"  # the group of its rows, where ours follow
 NOTHING = "\N{EN DASH}"  # the paper prints a dash for what it does not have
-LETTERS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡ"
+LETTERS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ"
 OURS, DIFFERS = "#0072B2", "#F5D5C8"  # colours in HTML: text of what we measured, ground of a cell that differs
 KEYS = {
     "eye": "≈ read by eye off a figure of the paper: no number that it gives.",
@@ -29,7 +29,7 @@ KEYS = {
 TEX = {
     MINUS: "$-$", "≈": r"$\approx$", "≥": r"$\geq$", "≠": r"$\neq$", "×": r"$\times$", "α": r"$\alpha$",
     "β": r"$\beta$", "Δ": r"$\Delta$", "τ": r"$\tau$", "·": r"$\cdot$",
-} | {letter: f"$^{{{plain}}}$" for letter, plain in zip(LETTERS, "abcdefghijkl", strict=True)}  # fmt: skip
+} | {letter: f"$^{{{plain}}}$" for letter, plain in zip(LETTERS, "abcdefghijklmnoprstuvwxyz", strict=True)}  # fmt: skip
 
 Read = Literal["printed", "eye", "ours", "differs"]
 
@@ -99,6 +99,13 @@ class Sheet:
 
     def html(self, name: str) -> str:
         """A page of its own; `name` becomes the id of the table."""
+        return str(self._styled(name).as_raw_html(make_page=True))
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        return str(self._styled(re.sub(r"\W+", "-", self.title.lower())[:40] or "table").as_raw_html())
+
+    def _styled(self, name: str) -> Any:
         import great_tables as gt
 
         table, places = self._table(name)
@@ -111,7 +118,7 @@ class Sheet:
             where = [gt.loc.body(columns=[c], rows=rows) for c, rows in _by_column(places, read).items()]
             if where:
                 table = table.tab_style(look, where)
-        return str(table.as_raw_html(make_page=True))
+        return table
 
     def latex(self, name: str) -> str:
         """A table environment for a document with the packages booktabs and caption."""
@@ -174,8 +181,10 @@ def printed(value: Any, form: str = "g", notes: Iterable[str] = ()) -> Cell:
     return Cell(value if isinstance(value, str) else number(value, form), notes=tuple(notes))
 
 
-def estimate(value: float, low: float | None, high: float | None, form: str, bounds_form: str = "") -> Cell:
+def estimate(
+    value: float, low: float | None, high: float | None, form: str, bounds_form: str = "", notes: Iterable[str] = ()
+) -> Cell:
     """What we measured: `62.3 [55.0, 69.8]`."""
     as_ = bounds_form or form
     bounds = "" if low is None or pd.isna(low) else f" [{number(low, as_)}, {number(high, as_)}]"
-    return Cell(f"{number(value, form)}{bounds}", "ours")
+    return Cell(f"{number(value, form)}{bounds}", "ours", tuple(notes))

@@ -233,6 +233,12 @@ class Run(Recorded):
         frames = [pd.read_parquet(path) for path in self._frames("evals")]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
+    @property
+    def main_evals(self) -> pd.DataFrame:
+        """`evals` at the main temperature, `eval.tau`, alone."""
+        frame = self.evals
+        return frame[frame["tau"] == self.manifest["recipe"]["eval"]["tau"]] if "tau" in frame else frame
+
     def _packed(self, kind: str) -> pd.DataFrame | None:
         path = self.folder / f"{kind}.parquet"
         return pd.read_parquet(path) if path.exists() else None

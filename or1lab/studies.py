@@ -26,9 +26,12 @@ def studies(folder: Path = EXPERIMENTS) -> list[Experiment]:
     return sorted(chosen, key=lambda experiment: experiment.name not in primary)
 
 
-def grid(experiments: list[Experiment], out: Path, seeds: list[int] | None = None) -> list[Job]:
-    """The jobs of all, each recipe once; where a finished run below `out` has it, that run, whatever study made it."""
-    done = by_recipe(out) if out.exists() else {}
+def grid(
+    experiments: list[Experiment], out: Path, seeds: list[int] | None = None, packed: Path | None = None
+) -> list[Job]:
+    """The jobs of all, each recipe once; where a finished run below `out` or `packed` has it, that run, whatever study
+    made it."""
+    done = by_recipe(out) | (by_recipe(packed) if packed else {})
     jobs: dict[str, Job] = {}
     for experiment in experiments:
         for job in expand(experiment, seeds, out):

@@ -18,12 +18,14 @@ from rich.console import Console
 
 from or1lab import notebook as notebooks
 from or1lab.errors import Or1labError, UsageError, did_you_mean
+from or1lab.pack import pack
 from or1lab.recipe import ROOT, Recipe, load_recipe, read_yaml, recipe_hash
 from or1lab.recipe_errors import explain
 from or1lab.store import LOCK, MANIFEST, Run, find_runs, is_locked
-from or1lab.sweep_view import Screen, print_grid, print_outcome
+from or1lab.sweep_view import Screen, print_grid, print_outcome, print_studies
 
 EXPERIMENTS = ROOT / "experiments" / "ablations"
+STUDY = "study"  # instead of an experiment: all of EXPERIMENTS with study seeds
 NOTEBOOK = ROOT / "notebooks" / "train.ipynb"
 GRACE = 15.0  # seconds in which the children of a killed sweep are surely gone
 
@@ -209,36 +211,42 @@ def run_sweep(
     resume: bool = False,
     dry_run: bool = False,
     out: str | Path = "runs",
+    packed: Path | None = None,
     notebook: Path = NOTEBOOK,
     console: Console | None = None,
 ) -> SweepResult:
     """Run what of the grid is not done yet, `jobs` at a time, and report on `console`.
 
-    A folder of experiments is one grid of all its studies (studies.py): what several of them name runs once.
+    A folder of experiments, or 'study' for ours, is one grid of all its studies (studies.py): what several of them name
+    runs once. Into `packed` each run that ends well is packed (pack.py), and what lies there is done.
 
     Raises:
         UsageError: a wrong experiment file, recipe or notebook parameter; nothing has been started then.
         Or1labError: run folders exist and `resume` is off, or hold another recipe; or the sweep was stopped (Ctrl-C).
     """
     console = console or Console()
+    if experiment == STUDY:
+        experiment = EXPERIMENTS
     if not isinstance(experiment, Experiment) and Path(experiment).is_dir():
         from or1lab import studies
 
-        grid, whole = studies.grid(studies.studies(Path(experiment)), Path(out), seeds), Path(out)
+        grid, whole = studies.grid(studies.studies(Path(experiment)), Path(out), seeds, packed), Path(out)
         if not grid:
             raise UsageError(f"{experiment} holds no study: no experiment with seeds from 100 on")
     else:
+        if packed:
+            raise UsageError("--pack is for a folder of studies; `or1lab runs pack` packs the runs of one experiment")
         loaded = experiment if isinstance(experiment, Experiment) else load_experiment(experiment)
         grid, whole = expand(loaded, seeds, out), Path(out) / loaded.name
     notebooks.check_parameters(notebook, grid[0].parameters(resume))
     if dry_run:
         outcomes = [Outcome(job, job.state) for job in grid]
-        print_grid(console, outcomes, estimate(grid, Path(out)), jobs)
+        (print_studies if grid[0].of_many else print_grid)(console, outcomes, estimate(grid, Path(out)), jobs)
         return SweepResult(outcomes, 0)
     outcomes = _plan(grid, resume)
     with Screen(console, outcomes) as screen:
         try:
-            _work(outcomes, jobs, notebook, screen)
+            _work(outcomes, jobs, notebook, screen, packed)
         except KeyboardInterrupt:
             raise Or1labError(
                 "the sweep was stopped; what is written is kept: go on with the same command and --resume"
@@ -300,7 +308,7 @@ def _other_recipe(job: Job) -> str:
     )
 
 
-def _work(outcomes: list[Outcome], jobs: int, notebook: Path, screen: Screen) -> None:
+def _work(outcomes: list[Outcome], jobs: int, notebook: Path, screen: Screen, packed: Path | None) -> None:
     """Keep up to `jobs` processes busy until no outcome is waiting; ends all of them however it is left."""
     waiting = [outcome for outcome in outcomes if outcome.state == "waiting"]
     active: list[tuple[Outcome, subprocess.Popen[bytes], float]] = []
@@ -331,6 +339,8 @@ def _work(outcomes: list[Outcome], jobs: int, notebook: Path, screen: Screen) ->
                     outcome.seconds = time.monotonic() - begin
                     _settle(outcome, process.returncode)
                     screen.ended(outcome)
+                    if packed and outcome.state == "finished":
+                        pack(Run.open(outcome.job.folder), packed)
             screen.refresh()
             time.sleep(0.2)
     finally:

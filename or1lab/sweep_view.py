@@ -16,15 +16,14 @@ from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 if TYPE_CHECKING:
     from or1lab.sweep import Outcome
 
+MANY = 30  # jobs; of more, only those that train or failed are shown one by one
 REFRESH = 1.0  # seconds between looks into the run folders
 
 
-def print_grid(
-    console: Console, outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int
-) -> None:
+def print_grid(console: Console, outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int) -> None:
     """The dry run: what each job would be, how it stands and how long it should take."""
-    for experiment in {outcome.job.experiment.name: outcome.job.experiment for outcome in outcomes}.values():
-        console.print(f"{experiment.title}\n{experiment.question}", markup=False, highlight=False)
+    experiment = outcomes[0].job.experiment
+    console.print(f"{experiment.title}\n{experiment.question}", markup=False, highlight=False)
     table = Table("arm", "seed", "N_SGD", "steps", "state", "time", "sets")
     for outcome in outcomes:
         job = outcome.job
@@ -34,11 +33,29 @@ def print_grid(
             "?" if needs is None else duration(needs), " ".join(job.overrides),
         )  # fmt: skip
     console.print(table)
+    console.print(_estimated(outcomes, seconds, jobs), highlight=False)
+
+
+def print_studies(console: Console, outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int) -> None:
+    """The same for many experiments, a row each: the runs that no experiment above it makes."""
+    table = Table("experiment")
+    for column in ("runs", "finished", "time left"):
+        table.add_column(column, justify="right")
+    for name in dict.fromkeys(outcome.job.experiment.name for outcome in outcomes):
+        own = [outcome for outcome in outcomes if outcome.job.experiment.name == name]
+        finished = sum(outcome.state == "finished" for outcome in own)
+        left = [seconds[outcome.job.name] or 0.0 for outcome in own]
+        table.add_row(name, str(len(own)), str(finished), duration(sum(left)))
+    console.print(table)
+    console.print(_estimated(outcomes, seconds, jobs), highlight=False)
+
+
+def _estimated(outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int) -> str:
     left = [needs for needs in seconds.values() if needs is None or needs > 0]
     known = [needs for needs in left if needs is not None]
     side_by_side = max(1, min(jobs, len(left)))
     total = duration(sum(known) / side_by_side) if known == left else "? (no finished run of this experiment yet)"
-    console.print(f"{len(outcomes)} jobs, {jobs} at a time; estimated time: {total}", highlight=False)
+    return f"{len(outcomes)} jobs, {jobs} at a time; estimated time: {total}"
 
 
 def print_outcome(console: Console, outcomes: list[Outcome], folder: Path) -> None:
@@ -122,7 +139,12 @@ class Screen:
 
     def _table(self) -> Table:
         table = Table("arm", "seed", "step", "reward", "entropy", "tokens/s", "time left", "state")
+        if many := len(self.outcomes) > MANY:
+            finished = sum(outcome.state == "finished" for outcome in self.outcomes)
+            table.caption = f"{finished} of {len(self.outcomes)} runs finished"
         for outcome in self.outcomes:
+            if many and outcome.state not in ("training", "failed"):
+                continue
             job = outcome.job
             record, left = self._look(outcome)
             values = record or {}

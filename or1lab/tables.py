@@ -76,8 +76,6 @@ def _mean(values: pd.Series, interval: Callable[[pd.Series], stats.Mean]) -> str
     return f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]" if mean.known else f"{mean.estimate:.3f}"
 
 
-
-
 def make_tables(names: list[str], folder: Path, out: Path) -> dict[Path, str]:
     """Write the named tables (none named: the paper's, and those of experiments that have runs) to `out`.
 

@@ -150,6 +150,9 @@ def test_no_problem_varies_and_still_the_interval_has_a_width():
     assert solved.high == 1 and 0.9 < solved.low < 0.99
     same = np.zeros((20, 3), bool)
     assert paired(same, same).p == 1 and paired(same, same).low == pytest.approx(-paired(same, same).high)
+    half = avg_at_k(np.tile([True, False], (30, 1)), 2)  # no problem is always right or wrong: not 30 tosses of a coin
+    assert half.high - 0.5 == pytest.approx(0.5 - half.low) == pytest.approx(0.5 / (1 + 30 / 2.0452296**2))
+    assert paired(np.tile(TABLE, (5, 1)), np.tile(TABLE, (5, 1))).high == pytest.approx(1 / (1 + 35 / 2.0322445**2))
 
 
 def test_nothing_solved_costs_without_bound():

@@ -67,6 +67,13 @@ def test_a_suite_is_evaluated_printed_judged_again_and_compared(toy, or1lab, tmp
     assert code == 0 and "no verdict has changed" in said and "80.0%" in said
     code, said, _ = or1lab("evaluate", "--compare", out, tmp_path / "two", "--json")
     assert code == 0 and json.loads(said)["difference"] == 0 and json.loads(said)["p"] == 1
+    for ignored, message in (
+        ([out, "--problems", 2, "--temperature", 0], "takes no --temperature, --problems"),
+        (["--rescore", out, "--limit", 5], "--rescore takes no --limit"),
+        (["--compare", out, out, "-k", 2], "--compare takes no -k"),
+    ):
+        code, _, err = or1lab("evaluate", *ignored)
+        assert code == 2 and message in " ".join(err.split())
 
 
 @pytest.mark.parametrize(
@@ -82,13 +89,14 @@ def test_a_suite_is_evaluated_printed_judged_again_and_compared(toy, or1lab, tmp
         ("tiny --suite tiny --problems 9999", "--problems 9999: the suite tiny has"),
         ("tiny --rescore somewhere", "stand alone"),
         ("--rescore nowhere", "holds no evaluation"),
+        ("m --suite tiny --endpoint http://x/v1 --backend vllm", "takes no --backend"),
     ],
 )
 def test_wrong_use_is_one_clear_message(arguments, message, or1lab, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     code, _, err = or1lab("evaluate", *arguments.split())
     assert code == 2 and message in " ".join(err.split())
-    assert not (tmp_path / "evaluations").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

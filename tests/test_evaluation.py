@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,13 @@ import pytest
 
 from or1lab import evaluate as evaluating
 from or1lab import kill_points, scoring
+from or1lab.data import load
 from or1lab.data.problem import Problem
+from or1lab.endpoint import gather
 from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate import evaluate
 from or1lab.evaluation import Evaluation, find_evaluations
-from or1lab.evaluation_summary import compared, curve
+from or1lab.evaluation_summary import compared, curve, differences
 from or1lab.models import Model
 from or1lab.recipe import ROOT
 from or1lab.rewards import Verdict
@@ -167,9 +171,10 @@ def test_what_came_before_a_death_is_kept_and_the_rest_is_the_same(dies, done, t
     assert len(broken.stored()) == dies
     with pytest.raises(Or1labError, match=f"{dies} of 24 samples"):
         broken.summary()
-    rest = Fake()
-    again = run(out, rest, resume=True)
+    rest, seen = Fake(), []
+    again = run(out, rest, resume=True, watch=seen.append)
     assert len(rest.asked) == 24 - dies and same(again, done)
+    assert {running.before for running in seen} == {dies}
     untouched = Fake(0)
     assert same(run(out, untouched, resume=True), done) and untouched.asked == []  # finished
 
@@ -228,6 +233,16 @@ def test_an_evaluation_is_not_overwritten(done, tmp_path):
     with pytest.raises(UsageError, match="holds no evaluation"):
         Evaluation.open(other)
     assert [one.folder for one in find_evaluations(tmp_path)] == [done.folder] and find_runs(tmp_path) == []
+
+
+def test_a_file_of_problems_in_the_folder_is_not_overwritten(done, tmp_path):
+    mine = tmp_path / "problems.jsonl"
+    load.write(suite().given, mine)
+    before = mine.read_bytes()
+    with pytest.raises(UsageError, match="of other problems"):
+        run(tmp_path, problems=3)
+    assert mine.read_bytes() == before
+    assert same(run(tmp_path), done)  # the very same: as a death before the manifest leaves it
 
 
 def test_problems_are_spread_over_the_suite_and_bad_suites_are_refused(tmp_path):
@@ -290,6 +305,31 @@ def test_a_judge_that_fails_gives_no_verdict_and_its_problem_is_named(tmp_path, 
     assert told["problems"] == ["p1"] and not found.samples["correct"].isna().any()
 
 
+def test_judging_again_costs_no_verdict_that_was_there(tmp_path, down):
+    down.add("p1")
+    found = run(tmp_path / "shaky", reward=SHAKY)
+    before = found.samples
+    down.clear()
+    down.update({"p2", "p3"})
+    told = rescore(found, SHAKY)
+    assert told["problems"] == ["p1"] and not found.samples["correct"].isna().any()
+    pd.testing.assert_frame_equal(found.samples.query("problem_id != 'p1'"), before.query("problem_id != 'p1'"))
+
+
+def test_what_was_stopped_while_judging_is_finished_by_judging_again(tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(evaluating, "score", stop)
+        run(tmp_path / "stopped")
+    found = Evaluation.open(tmp_path / "stopped")
+    with pytest.raises(Or1labError, match="not judged yet"):
+        found.summary()
+    rescore(found)
+    assert found.status == "finished" and found.manifest["error"] is None and found.correct().any()
+
+
 def test_when_every_problem_lacks_verdicts_nothing_is_claimed(tmp_path, down):
     down.add("p1")
     one = Problem(id="p1", domain="tiny", prompt="1+1=?", gold="2")
@@ -341,6 +381,9 @@ def test_two_evaluations_of_the_same_problems_are_compared(done, tmp_path):
     found = compared(better, done)
     assert found.difference == pytest.approx(better.correct().mean() - done.correct().mean())
     assert 0 < found.p <= 1 and found.low <= found.difference <= found.high
+    assert differences(better, done) == []
+    cooler = run(tmp_path / "cooler", chosen=suite(temperature=0.6))
+    assert differences(cooler, done.limited(50)) == ["temperature 0.6 / 1.0", "limit 100 / 50"]
     other = run(tmp_path / "other", chosen=suite(5))
     with pytest.raises(UsageError, match="not of the same problems"):
         compared(done, other)
@@ -379,6 +422,21 @@ def test_an_engine_that_cannot_stream_gets_the_same_batches_after_a_death(tmp_pa
     assert list(rest.sample(asked, stored)) == [parts[1], parts[2][1:]] and rest.engine.batches == [10, 4]
 
 
+class Text(str):
+    """One that can be looked after."""
+
+    __slots__ = ("__weakref__",)
+
+
+def test_results_of_a_server_are_not_kept_once_given():
+    given, alive = [], []
+    for result in gather(Text, range(50), workers=1):
+        alive.append(sum(one() is not None for one in given))
+        given.append(weakref.ref(result))
+        del result
+    assert len(given) == 50 and max(alive) <= 1
+
+
 def answers(asked):
     number = int(asked["messages"][0]["content"].partition("+")[0])
     return [(f"<think>{asked['seed']}</think>\\boxed{{{number + 1}}}", 7, "length" if number == 5 else "stop")]
@@ -404,11 +462,10 @@ def test_a_server_is_asked_once_for_each_sample_with_its_seed(tmp_path):
 @pytest.mark.parametrize("fault", [429, 500, DROP])
 def test_a_server_that_fails_for_a_while_is_asked_again(fault, tmp_path, monkeypatch):
     hurry(monkeypatch)
-    failing = [3]
+    asks = itertools.count()  # threads share it
 
     def shaky_server(asked):
-        failing[0] -= 1
-        return fault if failing[0] >= 0 else answers(asked)
+        return fault if next(asks) < 3 else answers(asked)
 
     with chat_server(shaky_server) as (address, _):
         found = ask_server(address, tmp_path / "served")
@@ -417,11 +474,10 @@ def test_a_server_that_fails_for_a_while_is_asked_again(fault, tmp_path, monkeyp
 
 def test_a_server_that_fails_for_good_costs_nothing_that_came(tmp_path, monkeypatch):
     hurry(monkeypatch)
-    left = [10]
+    asks = itertools.count()
 
     def dying(asked):
-        left[0] -= 1
-        return answers(asked) if left[0] >= 0 else 500
+        return answers(asked) if next(asks) < 10 else 500
 
     out = tmp_path / "served"
     with chat_server(dying) as (address, _), pytest.raises(Or1labError, match=r"failed on problem p\d.*--resume"):
@@ -431,6 +487,33 @@ def test_a_server_that_fails_for_good_costs_nothing_that_came(tmp_path, monkeypa
         found = ask_server(address, out, resume=True)
         assert len(got) == 14
         assert same(found, ask_server(address, tmp_path / "unbroken"))
+
+
+def test_a_server_that_is_not_there_is_told_with_the_cause(tmp_path, monkeypatch):
+    hurry(monkeypatch)
+    with pytest.raises(Or1labError, match=r"Connection error\. .*protocol"):
+        ask_server("localhost:9/v1", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("change", [
+    {"finish_reason": "abort"}, {"finish_reason": None}, {"message": None},
+    {"message": {"role": "assistant", "content": [{"type": "text", "text": "1"}]}},
+])  # fmt: skip
+def test_what_is_no_whole_answer_is_not_judged(change, tmp_path):
+    def broken(asked):
+        body = completion(asked, answers(asked))
+        body["choices"][0] |= change
+        return body
+
+    with chat_server(broken) as (address, _), pytest.raises(Or1labError, match=r"p0, sample 0 is no whole text"):
+        ask_server(address, tmp_path / "broken", chosen=suite(1, k=1))
+    assert not Evaluation.open(tmp_path / "broken").stored()
+
+
+def test_an_error_with_status_200_is_told(tmp_path):
+    told = pytest.raises(Or1labError, match="no answer to problem .*model overloaded.*--resume")
+    with chat_server(lambda asked: {"error": {"message": "model overloaded"}}) as (address, _), told:
+        ask_server(address, tmp_path / "busy")
 
 
 def test_a_server_that_counts_no_tokens_is_refused_and_thinking_given_apart_is_put_back(tmp_path):

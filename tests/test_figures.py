@@ -23,12 +23,14 @@ NOTHING = Measured(Path("nowhere"))
 
 
 def evaluations(rows: list[list]) -> pd.DataFrame:
-    """Made-up evaluations: model, step, suite, k, accuracy; 10 points wide, 100 tokens long."""
+    """Made-up evaluations: model, step, suite, k, accuracy; 10 points wide, 100 tokens long; of the paper's suites
+    with all the paper's settings but k."""
     found = []
     for model, step, suite, k, accuracy in rows:
         names = measuring.names({"model": model, "step": step})
         bounds = [accuracy, accuracy - 5.0, accuracy + 5.0]
-        found.append([*names, model, step, suite, k, 1.0, 256, 30, *bounds, 100.0, 0.0, 0.0, 0.0, 0])
+        limit = 32768 if suite == "aime24" else 256
+        found.append([*names, model, step, suite, k, 1.0, limit, 30, *bounds, 100.0, 0.0, 0.0, 0.0, 0])
     return pd.DataFrame(found, columns=measuring.EVALUATIONS)
 
 
@@ -36,7 +38,7 @@ def measured(rows: list[list]) -> Measured:
     made = Measured(Path("nowhere"))
     made.__dict__["evaluations"] = frame = evaluations(rows)
     limits = [
-        [row.label, row.run, row.model, row.step, row.suite, row.k, T, row.accuracy * T / 256, 0.0, 100.0]
+        [row.label, row.run, row.model, row.step, row.suite, row.k, 1.0, 30, T, row.accuracy * T / 256, 0.0, 100.0]
         for row in frame.itertuples() for T in (64, 128, 256)
     ]  # fmt: skip
     made.__dict__["limits"] = pd.DataFrame(limits, columns=measuring.LIMITS)
@@ -93,6 +95,18 @@ def test_of_a_run_the_last_step_counts_and_a_known_model_has_the_papers_name():
                                "demo/on-policy/seed-0, step 40", "smol"}  # fmt: skip
     assert ours.loc["Skywork-OR1-7B", ["y", "low", "high"]].to_list() == [68.0, 63.0, 73.0]
     assert not frame["panel"].str.contains("/").any()  # bands are for the tables
+
+
+def test_what_was_not_as_in_the_paper_is_said_in_the_name():
+    made = measured([["qwq-32b", None, "aime24", 32, 68.0], ["smol", None, "smol", 8, 9.0]])
+    made.evaluations.loc[0, ["tau", "limit", "problems"]] = [0.6, 512, 20]
+    made.limits.loc[made.limits["suite"] == "aime24", "tau"] = 0.6
+    names = {
+        name: [one for one in paper_figures.data(name, made)["series"].unique() if one.startswith("QwQ-32B (")]
+        for name in ("figure2", "figure5b", "figure8")
+    }
+    all_of_it = ["QwQ-32B (temperature 0.6, at most 512 tokens, 20 of 30 problems)"]
+    assert names == {"figure2": all_of_it, "figure5b": all_of_it, "figure8": ["QwQ-32B (temperature 0.6)"]}
 
 
 def test_figure_8_in_tokens_and_percent():

@@ -15,8 +15,11 @@ import pytest
 
 from or1lab import notebook
 from or1lab.errors import Or1labError
+from or1lab.evaluation import Evaluation
 from or1lab.recipe import ROOT
 from or1lab.store import Run
+from tests.test_evaluation import Fake, text_of
+from tests.test_evaluation import run as evaluated
 
 SMALL = str(ROOT / "tests" / "small.yaml")
 
@@ -76,6 +79,59 @@ def test_data_notebook_catches_what_it_plants(tmp_path):
     assert pictures(executed) == 2
 
 
+@pytest.fixture(scope="module")
+def evaluations(tmp_path_factory):
+    """A folder with one evaluation; its responses include one that would like to be a page."""
+    folder = tmp_path_factory.mktemp("evaluations")
+    hostile = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
+    evaluated(folder / "toy", Fake(text=lambda asked: text_of(asked) + hostile))
+    return folder
+
+
+def executed_evaluate(evaluations, tmp_path):
+    executed = tmp_path / "evaluate.ipynb"
+    parameters = {"folder": str(evaluations / "toy")}
+    notebook.execute(str(ROOT / "notebooks" / "evaluate.ipynb"), str(executed), parameters)
+    return executed
+
+
+def test_evaluate_notebook_opens_an_evaluation_to_read_it(evaluations, tmp_path):
+    executed = executed_evaluate(evaluations, tmp_path)
+    shown = outputs(executed)
+    assert "pass@4" in shown and "17% of 6 problems are never solved in 4 samples, 0% always" in shown
+    assert "the most frequent answer is right for 67%" in shown and "a: avg@4" in shown
+    assert "24 responses; the hardest problems first" in shown
+    assert "0 of 24 responses are in dispute" in shown
+    assert pictures(executed) == 3  # problems, bands, limits
+
+
+@pytest.mark.slow
+def test_evaluate_notebook_samples_a_model(tmp_path):
+    executed = tmp_path / "evaluate.ipynb"
+    parameters = {"problems": 3, "settings": {"k": 2, "limit": 64}, "out": str(tmp_path / "evaluation")}
+    notebook.execute(str(ROOT / "notebooks" / "evaluate.ipynb"), str(executed), parameters)
+    done = Evaluation.open(tmp_path / "evaluation")
+    assert done.status == "finished" and done.correct().shape == (3, 2) and done.limit == 64
+    assert "6 responses; the hardest problems first" in outputs(executed)
+
+
+def test_benchmarks_notebook_shows_the_paper_and_ours(evaluations, tmp_path):
+    executed = tmp_path / "benchmarks.ipynb"
+    notebook.execute(str(ROOT / "notebooks" / "benchmarks.ipynb"), str(executed), {"results": str(evaluations)})
+    shown = outputs(executed)
+    assert shown.count("gt_table_body") >= 3 and "Table 13" in shown and "toy, 6 x 4" in shown
+    assert "AIME24 avg@32: Skywork-OR1-32B is first with 82.2" in shown and "Measured here: some/model" in shown
+    assert "toy avg@4, some/model (measured here)" in shown
+    assert pictures(executed) == 5
+
+
+@pytest.mark.slow
+def test_benchmarks_notebook_does_without_results(tmp_path):
+    executed = tmp_path / "benchmarks.ipynb"
+    notebook.execute(str(ROOT / "notebooks" / "benchmarks.ipynb"), str(executed), {"results": str(tmp_path / "none")})
+    assert "Measured here: nothing yet" in outputs(executed) and pictures(executed) == 5
+
+
 def test_a_cell_that_fails_is_quoted(tmp_path):
     with pytest.raises(Or1labError, match=r"cell In \[\d+\]: UsageError: .*did you mean 'tiny'"):
         notebook.execute(
@@ -121,7 +177,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-@pytest.mark.parametrize("name", ["quickstart", "train", "verifiers", "data"])
+@pytest.mark.parametrize("name", ["quickstart", "train", "verifiers", "data", "evaluate", "benchmarks"])
 def test_a_notebook_opens_in_a_real_browser(name, tmp_path):
     with jupyterlab(tmp_path) as address:
         command = [
@@ -134,3 +190,19 @@ def test_a_notebook_opens_in_a_real_browser(name, tmp_path):
     cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
     title = cells[0].source.splitlines()[0].removeprefix("# ")
     assert f"{title}<" in page and page.count("jp-CodeCell") >= sum(cell.cell_type == "code" for cell in cells)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_answers_are_read_in_a_browser_without_a_network(evaluations, tmp_path):
+    executed = executed_evaluate(evaluations, tmp_path)
+    subprocess.run([sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", str(executed)], check=True)
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--virtual-time-budget=20000",
+        "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
+        executed.with_suffix(".html").as_uri(),
+    ]  # fmt: skip
+    page = subprocess.run(command, capture_output=True, text=True, timeout=200).stdout
+    assert "Showing 1 to 5 of 24 entries" in page and "<summary>chain of thought" in page
+    assert page.count("dtcc-button") >= 3  # lists to choose from
+    assert "<title>evaluate</title>" in page and "<script>document.title" not in page  # it is text

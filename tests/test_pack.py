@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from or1lab import environment
 from or1lab import pack as packing
 from or1lab.cli import app
 from or1lab.errors import Or1labError
@@ -85,3 +87,17 @@ def test_the_command_names_what_is_left(run, tmp_path):
     told = json.loads(result.stdout)
     assert len(told["packed"]) == 1
     assert told["left"] == {str(tmp_path / "runs" / "b"): "interrupted"}
+
+
+def test_new_results_are_no_change_of_the_code(tmp_path, monkeypatch):
+    """A study packs its runs beside the code it runs from; the next run must not call that code changed."""
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "begin"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    for folder in ("experiments/results/study", "or1lab"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "experiments/results/study/manifest.json").write_text("{}")
+    assert environment.environment()["code"]["dirty"] is False
+    (tmp_path / "or1lab/new.py").write_text("")
+    assert environment.environment()["code"]["dirty"] is True

@@ -167,6 +167,7 @@ def test_notes_come_along():
     assert "temperature 0.6" in again("skywork-or1-7b", "aime24", 0.5, 0.9).notes[0]
     assert "Figure 2 prints 69.0" in str(again("qwq-32b", "aime25", 0.5, 0.9))
     assert again("qwq-32b", "aime24", 0.5, 0.9).notes == ()
+    assert any("not known" in note for note in again("skywork-or1-32b-preview", "aime24", 0.5, 0.9).notes)
 
 
 def test_nothing_reported_nothing_compared():

@@ -216,9 +216,10 @@ def test_every_statistic_is_computed_from_a_run_folder(tmp_path):
             run.log("step", step=step, stage=int(step > 10), **values, **{"length/all": lengths, "tokens/generated": 9})
     samples = pd.DataFrame({"correct": [True, False], "length": [9, 128], "final": True})
     run.write_evals(10, samples.assign(final=False, correct=False))
-    run.write_evals(20, samples)
+    run.write_evals(20, pd.concat([samples.assign(tau=1.0), samples.assign(tau=0.6, correct=True)]))
     measured = Measured.of(run)
-    assert len(measured.samples) == 2 and measured.last_step == 20 and measured.evals["step"].iloc[-1] == 20
+    assert len(measured.samples) == 2  # those of the main temperature
+    assert measured.last_step == 20 and measured.evals["step"].iloc[-1] == 20
     ready = Measured(measured.recipe, measured.steps, measured.evals, measured.samples, horizon=1000.0)
     for name, statistic in STATISTICS.items():
         assert math.isfinite(statistic(ready)), name

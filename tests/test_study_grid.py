@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 from or1lab import results, studies
 from or1lab.claims import load_claims
@@ -105,3 +109,34 @@ def test_a_folder_is_swept_as_one_grid(tmp_path):
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"seeds": [0]}))
     with pytest.raises(UsageError, match="holds no study"):
         run_sweep(folder, dry_run=True)
+
+
+def test_a_packed_run_is_done_and_a_finished_one_is_packed(tmp_path, monkeypatch):
+    """The whole of a two-arm study, its training replaced by a process that ends at once."""
+    folder, out, packed = tmp_path / "ablations", tmp_path / "runs", tmp_path / "packed"
+    folder.mkdir()
+    (folder / "kl.yaml").write_text(
+        yaml.safe_dump(yaml.safe_load((EXPERIMENTS / "kl.yaml").read_text()) | {"seeds": [100]})
+    )
+    grid = studies.grid(studies.studies(folder), out)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    started = []
+
+    def start(notebook, executed, parameters, **_):
+        (job,) = [job for job in grid if job.executed == executed]
+        started.append(job.arm)
+        write_run(job)
+        return ended
+
+    monkeypatch.setattr("or1lab.sweep.notebooks.start", start)
+    assert run_sweep(folder, out=out, packed=packed).exit_code == 0
+    assert sorted(started) == ["kl", "none"] and len(studies.by_recipe(packed)) == 2
+    shutil.rmtree(out)
+    text = StringIO()
+    result = run_sweep(folder, out=out, packed=packed, resume=True, console=Console(file=text))
+    assert result.exit_code == 0 and len(started) == 2 and "2 of 2 runs finished" in text.getvalue()
+    run_sweep(folder, out=out, packed=packed, dry_run=True, console=Console(file=text))
+    assert "2 jobs, 2 at a time; estimated time: 0 s" in text.getvalue()
+    with pytest.raises(UsageError, match="or1lab runs pack"):
+        run_sweep("demo", packed=packed)

@@ -124,7 +124,7 @@ def steps(job: sweeps.Job) -> list[int]:
     return [record["step"] for record in Run.open(job.folder).records()]
 
 
-def wait_for(condition, seconds: float = 30) -> None:
+def wait_for(condition, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

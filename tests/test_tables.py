@@ -245,6 +245,10 @@ def test_printed_shares_that_are_cut_get_a_footnote():
     assert [bool(cell.notes) for cell in row] == [*[False] * 5, True, False] and "72.17" in row[5].notes[0]
     rows = next(iter(paper_tables.time_of_sgd_steps(Measured(NOWHERE)).groups.values()))
     assert [[bool(cell.notes) for cell in row[5:]] for row in rows] == [[False, False], [False, True], [False, False]]
+    for told in paper.load("times")["table_8"]["rows"]:  # the note says that the others are rounded
+        shares = {key: 100 * told[part] / told["total"] for key, part in (("share_R", "t_R"), ("share_T", "t_T"))}
+        assert [k for k, share in shares.items() if told[k] != round(share, 1)] in ([], ["share_T"])
+    assert "rounded" in rows[1][6].notes[0]
 
 
 def test_previews_gain_what_the_final_models_have_more():
@@ -273,11 +277,33 @@ def test_our_evaluations_stand_below_the_papers_rows_with_intervals(ours):
     rows = paper_tables.benchmark_results(Measured(ours)).groups["ours"]
     assert [row[0].text for row in rows] == ["Skywork-OR1-7B"]  # tiny is no suite of the paper
     assert rows[0][1].text.startswith("75.0 [") and rows[0][1].read == "ours" and rows[0][2].text == "–"
+    assert rows[0][1].notes == ("Not as in the paper: avg@4, at most 64 tokens.",)
     made = paper_tables.evaluations(Measured(ours)).groups
     assert list(made) == ["skywork-or1-7b", "tiny", "x/a/seed-0, step 2"]
     assert [row[0].text for row in made["tiny"]] == ["tiny, 8 x 4", "tiny/easy, 4 x 4", "tiny/hard, 4 x 4"]
     mine = made["x/a/seed-0, step 2"][0]
     assert mine[3].text.startswith("75.0 [") and mine[4].text == "55" and mine[5].text == "50.0"
+
+
+def test_a_suite_that_was_asked_again_has_a_row_of_its_own_and_its_settings_below(tmp_path):
+    right = np.arange(120).reshape(30, 4) % 4 > 0
+    evaluation(tmp_path / "a", "skywork-or1-7b", "aime24", right)
+    evaluation(tmp_path / "b", "skywork-or1-7b", "aime25", right)
+    evaluation(tmp_path / "c", "skywork-or1-7b", "aime24", ~right[:20])
+    Evaluation.open(tmp_path / "c").update_manifest(temperature=0.6)
+    Evaluation.open(tmp_path / "b").update_manifest(limit=32768)
+    one, two = paper_tables.benchmark_results(Measured(tmp_path)).groups["ours"]
+    assert [cell.text[:4] for cell in one[1:]] == ["75.0", "75.0", "–", "–"]
+    assert [cell.text[:4] for cell in two[1:]] == ["25.0", "–", "–", "–"]
+    assert one[2].notes == ("Not as in the paper: avg@4.",)
+    assert two[1].notes == (
+        "Not as in the paper: avg@4, temperature 0.6, at most 64 tokens, 20 of 30 problems.",
+    )
+
+
+def test_the_settings_of_the_report_are_not_said_of_the_previews():
+    assert "Paper: at most" not in paper_tables.previews(Measured(NOWHERE)).markdown()
+    assert "Paper: at most" in paper_tables.benchmark_results(Measured(NOWHERE)).markdown()
 
 
 def test_our_difficulty_is_of_models_as_they_came(ours):

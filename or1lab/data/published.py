@@ -211,7 +211,9 @@ def leetcode(row: Row) -> dict[str, Any]:
 
 def function(row: Mapping[str, Any]) -> dict[str, Any]:
     """A function to complete, as in HumanEval. The stub (imports, helpers, the heading) runs before the answer."""
-    stub, test, name = text(row["prompt"]), row["test"], row["entry_point"]
+    stub, test, name = text(row.get("prompt")), row.get("test"), row.get("entry_point")
+    if not stub:
+        raise ValueError("no prompt")
     if not test or not name:
         raise ValueError("no tests")
     try:

@@ -131,7 +131,8 @@ def bars(frame: pd.DataFrame) -> Figure:
             panel.tick_params(axis="x", length=0)
             panel.grid(axis="x", visible=False)
         _legend(figure, axes)
-        if note := "\n".join([*([OURS] if len(ours) else []), *frame.attrs.get("notes", ())]):
+        if notes := [*([OURS] if len(ours) else []), *frame.attrs.get("notes", ())]:
+            note = "\n".join(textwrap.fill(line, 112) for line in notes)
             figure.supxlabel(note, x=0.01, ha="left", fontsize=8)
     return figure
 

@@ -225,10 +225,11 @@ def _judge(question: Question, timeout: float) -> Verdict:
 
 NUMBER = re.compile(r"(?<![0-9.])[0-9]+(?:[, ][0-9]{3})*(?:\.[0-9]+)?")
 _OPERAND = r"\(* ?[-+]? ?[0-9]+(?:[,.][0-9]+)* ?\)*"
-_OPERATOR = r" ?(?:[-+*×·÷]|\\times|\\cdot|\\div) ?"
+_OPERATOR = r" ?(?:[-+*/×·÷]|\\times|\\cdot|\\div) ?"
 ARITHMETIC = re.compile(  # 3 * 6, also as a formula
     rf"(?:\$|\\\(|\\\[)? ?(?<![\w.^/]){_OPERAND}(?:{_OPERATOR}{_OPERAND})+(?![\w^/]) ?(?:\$|\\\)|\\\])?"
 )
+RATIO = re.compile(r"[-+]?[0-9.,]+\)? ?/ ?\(?[-+]?[0-9.,]+")
 # The one sum that counts, as a public case has it: "Answer \( (9+1) \)".
 SUM = re.compile(r"answer\s*:?\s*\\\(\s*\([0-9]+(?:\+[0-9]+)+\)\s*\\\)\W*$", re.IGNORECASE)
 
@@ -242,7 +243,8 @@ def _states(golds: tuple[str, ...], prose: str) -> bool:
     """
     if SUM.search(prose) or not all(NUMBER.fullmatch(gold.lstrip("+-")) for gold in golds):
         return True
-    rest = ARITHMETIC.sub(" ", " ".join(prose.split()))
+    one = " ".join(prose.split())
+    rest = ARITHMETIC.sub(lambda found: found[0] if RATIO.fullmatch(found[0].strip(r" $\()[]")) else " ", one)
     if re.search(r"[/$\\]", rest):
         return True
     said = {_decimal(number) for number in NUMBER.findall(rest)}

@@ -51,20 +51,29 @@ def _numbers(gold: str, answer: str) -> bool | None:
     return True if one_ == two_ else None
 
 
-_OPERATOR = r"(?:[-+*]|\\times|\\cdot|\\div|÷)"
+_OPERATOR = r"(?:[-+*/]|\\times|\\cdot|\\div|÷)"
 _DIGITS = r"[-+]*[0-9][0-9,]*(?:\.[0-9]*)?"
 _ARITHMETIC = re.compile(rf"{_DIGITS}(?:{_OPERATOR}{_DIGITS})+")
 _BRACKETS = re.compile(r"\\?[()\[\]{}]|\\?\$|\s")
+_FRACTION = re.compile(r"(?<![0-9])(?<![0-9] )\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")  # 2\frac{1}{2} is one number
+_UNIT = re.compile(
+    rf"(?:{TEXT}\s*\{{[^{{}}]*\}}|(?<![\\a-zA-Z])[a-zA-Z][a-zA-Z .]{{0,40}})(?:\s*\^\s*\{{?[0-9]\}}?)?\s*$"
+)
 
 
 def _unevaluated(gold: str, answer: str) -> bool | None:
-    r"""Where a number is wanted, `75 \times 42` is a question: who only repeats it has computed nothing. One number in
-    another form is an answer: 6/4, 3 \times 10^5, 5!."""
-    return False if _DECIMAL.fullmatch(quantity(gold).number) and arithmetic(answer) else None
+    r"""Where a number is wanted, `75 \times 42` is a question: who only repeats it has computed nothing, nor who
+    says `x = 75 \times 42`. One number in another form is an answer: 6/4, 3 \times 10^5, 5!."""
+    sides = [side for side in answer.split("=") if re.search("[0-9]", side) and not re.match(r"\s*[a-zA-Z]", side)]
+    return False if _DECIMAL.fullmatch(quantity(gold).number) and sides and all(map(arithmetic, sides)) else None
 
 
 def arithmetic(text: str) -> bool:
-    """Whether it is a sum, difference, product or quotient of plain numbers, and no more."""
+    """Whether it is a sum, difference, product or quotient of plain numbers, perhaps with a unit, and no more. One
+    fraction is a number."""
+    text = _FRACTION.sub(r"(\1)/(\2)", _UNIT.sub("", text))
+    if re.fullmatch(r"[-+]*[0-9.,]+/[-+]*[0-9.,]+", _BRACKETS.sub("", text)):
+        return False
     text = re.sub(r"(?<=[0-9)])\s*(?=\()|(?<=\))\s*(?=[0-9])", "*", text)  # (3)(4) and 3(4)
     return _ARITHMETIC.fullmatch(_BRACKETS.sub("", text)) is not None
 

@@ -9,8 +9,6 @@ import pandas as pd
 
 from or1lab.rewards import math
 
-NAMES = ("or1lab", "Math-Verify", "string match")
-
 
 def math_verify(response: str, gold: str) -> bool:
     """Math-Verify alone, used as the paper does: the text after the thinking against the boxed gold."""
@@ -27,23 +25,32 @@ def string_match(response: str, gold: str) -> bool:
     return said == gold
 
 
-def compare(rollouts: pd.DataFrame) -> pd.DataFrame:
-    """The rollouts with a column of booleans for each of NAMES. A truncated response is never right.
+VERIFIERS: dict[str, Callable[[str, str], bool]] = {  # of a response, by a gold answer
+    "or1lab": lambda response, gold: math.verify_math(response, gold).correct,
+    "Math-Verify": math_verify,
+    "string match": string_match,
+}
+NAMES = tuple(VERIFIERS)
+
+
+def judge(name: str, rollouts: pd.DataFrame) -> pd.Series:
+    """Whether each response is right for one of NAMES. A truncated one never is; of several golds, any will do.
 
     Args:
         rollouts: columns gold, response and truncated, as in a run folder.
     """
-    verifiers: dict[str, Callable[[str, str], bool]] = {
-        "or1lab": lambda response, gold: math.verify_math(response, gold).correct,
-        "Math-Verify": math_verify,
-        "string match": string_match,
-    }
-    judged = rollouts.copy()
+
+    def right(response: str, gold: str | list[str]) -> bool:
+        return any(VERIFIERS[name](response, one) for one in ([gold] if isinstance(gold, str) else gold))
+
     with ThreadPoolExecutor(math.WORKERS) as threads:
-        for name, verifier in verifiers.items():
-            right = list(threads.map(verifier, rollouts["response"], rollouts["gold"]))
-            judged[name] = ~rollouts["truncated"] & pd.Series(right, rollouts.index, dtype=bool)
-    return judged
+        found = list(threads.map(right, rollouts["response"], rollouts["gold"]))
+    return ~rollouts["truncated"].astype(bool) & pd.Series(found, rollouts.index, dtype=bool)
+
+
+def compare(rollouts: pd.DataFrame) -> pd.DataFrame:
+    """The rollouts with a column of booleans for each of NAMES, as by `judge`."""
+    return rollouts.assign(**{name: judge(name, rollouts) for name in NAMES})
 
 
 def solved(judged: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from or1lab.endpoint import WORKERS, complete, connect, gather
 from or1lab.errors import Or1labError
 from or1lab.rollout.sampler import Asked, Place, Response
 
+UNFINISHED = (None, "abort", "error")  # the server stopped, not the model: neither an end nor the limit
 PATIENCE = 3600.0  # seconds a response may take: nothing is heard of a long one before it is finished
 
 
@@ -41,6 +42,11 @@ class Served:
             raise Or1labError(
                 f"{self.client.base_url}: the answer to {whose} says nothing of its tokens (usage.completion_tokens), "
                 "without which no limit can be judged; use a server that counts them"
+            )
+        if choice.finish_reason in UNFINISHED or not isinstance(getattr(choice.message, "content", ...), str | None):
+            raise Or1labError(
+                f"{self.client.base_url}: the answer to {whose} is no whole text (finish_reason "
+                f"{choice.finish_reason}), so it is not judged; the responses so far are kept: go on with --resume"
             )
         return Response(asked.place, text_of(choice.message), int(length), choice.finish_reason == "length")
 
