@@ -153,8 +153,8 @@ def with_runs(shelf: Shelf) -> list[str]:
 
 
 def data(name: str, shelf: Shelf) -> pd.DataFrame:
-    """The frame of a figure. Its attributes say what the drawing needs beside it: `seeds` (arm -> number of runs),
-    `switches` (panel -> steps at which a stage of ours begins) and `target` (our target entropy, where a controller is on).
+    """The frame of a figure. Its attributes say what the drawing needs beside it: `seeds` (arm -> runs), `switches`
+    (panel -> steps at which a stage of ours begins) and `target` (our target entropy, where a controller is on).
 
     Raises:
         UsageError: there is no finished run of the figure's study.
@@ -190,11 +190,8 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=COLUMNS).astype({"seed": "Int64", "step": "Int64", "x": float, "y": float})
     names = [panel.curve for panel in spec.panels]
     frame["panel"] = frame["panel"].map(lambda n: names[n] if names.count(names[n]) == 1 else f"{names[n]}-{n + 1}")
-    frame.attrs = {
-        "seeds": seeds,
-        "switches": dict(zip(frame["panel"].unique(), map(sorted, switches), strict=True)),
-        "target": min(targets) if len(targets) == 1 else None,
-    }
+    stages = dict(zip(frame["panel"].unique(), map(sorted, switches), strict=True))
+    frame.attrs = {"seeds": seeds, "switches": stages, "target": min(targets) if len(targets) == 1 else None}
     return frame
 
 
@@ -232,8 +229,8 @@ def law(entropy: Numbers, accuracy: Numbers) -> Any:
 
 
 def theirs(places: tuple[str, ...]) -> Iterator[tuple[str, str, float, float]]:
-    """The paper's curves at places such as `figure_16/accuracy`, only the series named behind that, if any: series, how it was
-    read (eye, printed), x, y. A series that an earlier place has is not given again."""
+    """The paper's curves at places such as `figure_16/accuracy`, only the series named behind that, if any: series, how
+    it was read (eye, printed), x, y. A series that an earlier place has is not given again."""
     seen: set[str] = set()
     for place in places:
         item, quantity, *only = place.split("/")
