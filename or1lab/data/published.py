@@ -233,7 +233,8 @@ def function(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def humaneval(row: Row) -> dict[str, Any]:
-    return function(row) | {"id": row["task_id"]}
+    columns = {name: row[name] for name in ("prompt", "test", "entry_point", "canonical_solution")}  # missing: named
+    return function(columns) | {"id": row["task_id"]}
 
 
 def livecodebench(row: Row) -> dict[str, Any]:
