@@ -97,7 +97,7 @@ def test_reversed_needs_more_evidence_than_holds():
 
 
 def test_holm_by_a_plain_loop():
-    for _ in range(200):
+    for _ in range(60):
         asked = [question(float(e), smallest=0.0) for e in RNG.normal(0.025, 0.015, size=6)]
         answers = primary(asked)
         expected: set[int] = set()
@@ -109,7 +109,7 @@ def test_holm_by_a_plain_loop():
 
 
 def test_benjamini_hochberg_against_scipy():
-    for _ in range(200):
+    for _ in range(60):
         asked = [question(float(e), smallest=0.0) for e in RNG.normal(0.015, 0.02, size=8)]
         two_sided = [2 * min(q.p, q.p_reversed) for q in asked]
         passed = stats.false_discovery_control(two_sided) <= 0.10
