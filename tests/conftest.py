@@ -29,6 +29,14 @@ def engine(small_recipe: Recipe):  # type: ignore[no-untyped-def]
     return open_engine(small_recipe)
 
 
+@pytest.fixture(scope="session")
+def smol_dtype() -> str:
+    """bfloat16, as the smol recipes have it, unless this CPU emulates it: a step then takes ten minutes."""
+    from or1lab.rollout import emulates_bfloat16
+
+    return "float32" if emulates_bfloat16() else "bfloat16"
+
+
 @pytest.fixture
 def tmp_run(tmp_path: Path) -> Path:
     return tmp_path / "run"

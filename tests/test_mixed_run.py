@@ -24,8 +24,9 @@ CODE = {
 MATH = {"match", "equivalent", "wrong", "no answer", "unparsable", "timeout", "truncated"}
 
 
-def test_three_steps_on_a_mix_show_rewards_and_reasons_by_domain(tmp_path):
+def test_three_steps_on_a_mix_show_rewards_and_reasons_by_domain(tmp_path, smol_dtype):
     changes = [
+        f"dtype={smol_dtype}",
         "stages.0.steps=3", "D_R=6", "D_T=6", "gs=4", "T=128", "data.train=96", "data.test=12", "eval.every=0",
         "eval.final_problems=12", "eval.final_k=1", "checkpoint.every=0", "wandb=off",
         "reject=off",  # every step makes its forward passes, whatever is right by chance

@@ -16,8 +16,9 @@ pytestmark = [
 ]
 
 
-def test_smol_trains_and_leaves_readable_rollouts(tmp_path):
+def test_smol_trains_and_leaves_readable_rollouts(tmp_path, smol_dtype):
     changes = [
+        f"dtype={smol_dtype}",
         "stages.0.steps=2", "D_R=4", "D_T=2", "gs=4", "T=48", "data.options.families=[add]", "data.train=64",
         "data.test=8", "eval.problems=4", "eval.final_problems=8", "eval.final_k=1", "checkpoint.every=0", "wandb=off",
         "reject=off",  # every step makes its forward passes, whatever is right by chance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import warnings
 from typing import Any
 
 from or1lab.errors import Or1labError
@@ -25,6 +26,12 @@ def choose_backend(wanted: str) -> str:
 
 def open_engine(recipe: Recipe, folder: str, tokenizer: Any) -> Engine:
     """The engine of a run, built once for the largest context of all its stages."""
+    if recipe.dtype == "bfloat16" and emulates_bfloat16():
+        warnings.warn(
+            "this CPU has no arithmetic in bfloat16 (AVX-512) and emulates it, many times slower: train here with "
+            "dtype=float32",
+            stacklevel=2,
+        )
     return build_engine(
         folder,
         tokenizer,
@@ -35,6 +42,13 @@ def open_engine(recipe: Recipe, folder: str, tokenizer: Any) -> Engine:
         max_num_seqs=recipe.rollout.max_num_seqs,
         gpu_memory_utilization=recipe.rollout.gpu_memory_utilization,
     )
+
+
+def emulates_bfloat16() -> bool:
+    """Whether computing in bfloat16 here is far slower than in float32."""
+    import torch
+
+    return not torch.cuda.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def build_engine(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 from or1lab.curriculum import Curriculum
 from or1lab.data.problem import Problem
 from or1lab.errors import UsageError
 from or1lab.recipe import load_recipe
-from or1lab.rollout import choose_backend
+from or1lab.rollout import choose_backend, open_engine
 from or1lab.rollout.base import sample_seed
 
 
@@ -59,3 +61,15 @@ def test_backend_choice_says_what_is_missing(monkeypatch):
     assert choose_backend("auto") == "transformers"
     with pytest.raises(Exception, match="rollout.backend=transformers"):
         choose_backend("vllm")
+
+
+@pytest.mark.parametrize(
+    ("emulated", "dtype", "warned"), [(True, "bfloat16", 1), (True, "float32", 0), (False, "bfloat16", 0)]
+)
+def test_a_cpu_that_emulates_bfloat16_is_told_of(monkeypatch, emulated, dtype, warned):
+    monkeypatch.setattr("or1lab.rollout.emulates_bfloat16", lambda: emulated)
+    monkeypatch.setattr("or1lab.rollout.build_engine", lambda *_, dtype, **__: dtype)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert open_engine(load_recipe("tiny", [f"dtype={dtype}"]), "folder", None) == dtype
+    assert len(told) == warned and all("dtype=float32" in str(one.message) for one in told)
