@@ -25,7 +25,8 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
+from rich.table import Column, Table
 from rich.text import Text
 
 from benchmarks.timing import add_output_options, deliver
@@ -144,7 +145,15 @@ def _key(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def show(results: dict[str, Any], console: Console) -> None:
-    table = Table("evaluator", "agree", "both right", "both wrong", "only ours", "only theirs", title=results["folder"])
+    table = Table(
+        Column("evaluator", overflow="fold"),
+        "agree",
+        "both right",
+        "both wrong",
+        "only ours",
+        "only theirs",
+        title=results["folder"],
+    )
     for name, counts in results["agreement"].items():
         total = sum(counts.values())
         agree = counts["both right"] + counts["both wrong"]
@@ -156,11 +165,15 @@ def show(results: dict[str, Any], console: Console) -> None:
         own = [row for row in results["rows"] if row["evaluator"] == name]
         if not own:
             continue
-        shown = [column for column in COLUMNS if column != "evaluator"]
-        details = Table(*shown, title=f"{name}: {min(len(own), SHOWN)} of {len(own)} disagreements")
-        for row in own[:SHOWN]:
-            details.add_row(*(Text(str(row[column])) for column in shown))  # Text: brackets are no markup
-        console.print(details)
+        console.print(f"\n{name}: {min(len(own), SHOWN)} of {len(own)} disagreements", style="bold")
+        for row in own[:SHOWN]:  # Text: brackets are no markup
+            console.print(Text(
+                f"{row['problem']} #{row['sample']}: gold {row['gold']}; ours {row['ours']}, theirs {row['theirs']}"
+                f" (read {row['read'] or 'nothing'})"
+            ))  # fmt: skip
+            console.print(Padding(Text(f"... {row['end of the response']}", style="dim"), (0, 0, 0, 4)))
+            if row["cause"] or row["right"]:
+                console.print(Padding(Text(f"{row['cause']}; right: {row['right']}"), (0, 0, 0, 4)))
     if "lm-eval, strict-match" not in results["agreement"]:
         console.print("lm-eval is not installed: python -m benchmarks.crosscheck --help says how")
 
