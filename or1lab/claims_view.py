@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from or1lab.terminal import Json, console, print_json
 
 if TYPE_CHECKING:
     from or1lab.ledger import Entry
@@ -20,16 +20,15 @@ STYLES = {"holds": "green", "reversed": "red", "does not hold": "yellow"}
 
 def claims(
     results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    json: Json = False,
 ) -> None:
     """The ledger: every claim of experiments/claims.yaml, its verdict by the runs, and what is still to run."""
     from or1lab.ledger import ledger
 
     entries = ledger(results)
     if json:
-        print(jsonlib.dumps({"claims": [entry.plain() for entry in entries]}, indent=2))
+        print_json({"claims": [entry.plain() for entry in entries]})
         return
-    console = Console()
     for family in ("primary", "secondary"):
         own = [entry for entry in entries if entry.claim.family == family]
         table = Table(title=f"{family} claims" + (" (exploratory)" if family == "secondary" else ""))
