@@ -72,6 +72,12 @@ class Spec(Strict):
     target: float | None = None
     note: str = ""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the panels are called in the frame: by their curves, with their places where two have the same."""
+        curves = [panel.curve for panel in self.panels]
+        return tuple(c if curves.count(c) == 1 else f"{c}-{n}" for n, c in enumerate(curves, start=1))
+
 
 class Table(Strict):
     curves: dict[str, Curve]
@@ -154,7 +160,8 @@ def with_runs(shelf: Shelf) -> list[str]:
 
 def data(name: str, shelf: Shelf) -> pd.DataFrame:
     """The frame of a figure. Its attributes say what the drawing needs beside it: `seeds` (arm -> runs), `switches`
-    (panel -> steps at which a stage of ours begins) and `target` (our target entropy, where a controller is on).
+    (panel -> steps at which a stage of ours begins) and `target` (our target entropy, where a controller is on). A panel
+    whose arms have no finished run has no row.
 
     Raises:
         UsageError: there is no finished run of the figure's study.
@@ -169,28 +176,26 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
         )
     rows: list[list[Any]] = []
     seeds: dict[str, int] = {}
-    switches: list[set[int]] = [set() for _ in spec.panels]
+    switches: dict[str, set[int]] = {name: set() for name in spec.names}
     targets = set()
-    for number, panel in enumerate(spec.panels):
+    for place, panel in zip(spec.names, spec.panels, strict=True):
         curve = table().curves[panel.curve]
         for series, read, x, y in theirs(panel.paper):
-            rows.append([number, read, spec.same.get(series, series), None, None, x, y])
+            rows.append([place, read, spec.same.get(series, series), None, None, x, y])
         for arm, runs in shelf.arms(panel.study or own).items():
             if panel.arms and arm not in panel.arms:
                 continue
             for seed, run in runs.items():
                 measured = shelf.measured(run, samples=curve.x == "limit")
-                rows += [[number, "ours", arm, seed, *point] for point in points(curve, measured)]
-                switches[number].update(np.cumsum([stage.steps for stage in measured.recipe.stages])[:-1].tolist())
+                rows += [[place, "ours", arm, seed, *point] for point in points(curve, measured)]
+                switches[place].update(np.cumsum([stage.steps for stage in measured.recipe.stages])[:-1].tolist())
                 if measured.recipe.entropy not in ("none", "constant"):
                     targets.add(measured.recipe.tgt_ent)
             seeds.setdefault(arm, len(runs))
         if curve.x == "forecast":
-            rows += [[number, *row] for row in sorted(_forecasts(shelf), key=lambda row: KINDS.index(row[1]))]
+            rows += [[place, *row] for row in sorted(_forecasts(shelf), key=lambda row: KINDS.index(row[1]))]
     frame = pd.DataFrame(rows, columns=COLUMNS).astype({"seed": "Int64", "step": "Int64", "x": float, "y": float})
-    names = [panel.curve for panel in spec.panels]
-    frame["panel"] = frame["panel"].map(lambda n: names[n] if names.count(names[n]) == 1 else f"{names[n]}-{n + 1}")
-    stages = dict(zip(frame["panel"].unique(), map(sorted, switches), strict=True))
+    stages = {place: sorted(steps) for place, steps in switches.items()}
     frame.attrs = {"seeds": seeds, "switches": stages, "target": min(targets) if len(targets) == 1 else None}
     return frame
 
