@@ -71,11 +71,11 @@ def sheet(entries: Sequence[Entry]) -> Sheet:
     """The ledger as a sheet, a group a family."""
     from or1lab.sheet import Cell, Sheet
 
-    groups: dict[str, list[list[Cell]]] = {}
+    groups: dict[str, list[list[Cell]]] = {title: [] for title in FAMILIES.values()}
     for entry in entries:
         claim, ours = entry.claim, ", ".join([compared(entry.claim), *numbers(entry)])
         texts = (f"{claim.statement} ({claim.where})", claim.evidence, ours, entry.verdict, entry.comment)
-        groups.setdefault(FAMILIES[claim.family], []).append(list(map(Cell, texts)))
+        groups[FAMILIES[claim.family]].append(list(map(Cell, texts)))
     return Sheet(HEADINGS, groups, notes=[EFFECTS, tally(entries)], left=len(HEADINGS))
 
 

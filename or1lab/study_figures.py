@@ -19,13 +19,13 @@ from pydantic import Field, ValidationError
 
 from or1lab import paper
 from or1lab.claims import study
-from or1lab.errors import UsageError
+from or1lab.errors import UsageError, check_names
 from or1lab.recipe import ROOT, Recipe, read_yaml
 from or1lab.recipe_errors import explain
 from or1lab.recipe_parts import Strict
 from or1lab.run_statistics import STATISTICS, Measured, accuracy_at_limit, makespan, simulated_time
 from or1lab.store import Run, find_runs
-from or1lab.studies import by_recipe, planned
+from or1lab.studies import TIERS, by_recipe, planned
 
 TABLE = ROOT / "experiments" / "figures.yaml"
 COLUMNS = ["panel", "read", "series", "seed", "step", "x", "y"]
@@ -83,6 +83,16 @@ class Table(Strict):
     curves: dict[str, Curve]
     figures: dict[str, Spec]
 
+    def study(self, name: str) -> str:
+        """The study whose arms a figure shows. Raises UsageError for an unknown figure."""
+        check_names([name], self.figures, "figure")
+        return self.figures[name].study or name
+
+    def curve(self, name: str, panel: str) -> Curve:
+        """The curve of a figure's panel."""
+        spec = self.figures[name]
+        return self.curves[spec.panels[spec.names.index(panel)].curve]
+
 
 @cache
 def table() -> Table:
@@ -99,7 +109,8 @@ def table() -> Table:
 class Shelf:
     """The finished runs below a folder by study and arm, each read once however many figures show it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, tier: str = "tiny") -> None:
+        check_names([tier], TIERS, "tier")
         self.folder = folder
         self._read: dict[Path, Measured] = {}
         self._arms: dict[str, dict[str, dict[int, Run]]] = {}
@@ -112,7 +123,7 @@ class Shelf:
     def _elsewhere(self) -> list[Run]:
         """Finished runs outside the tiny world, which their labels alone tell apart."""
         manifests = ((run, run.manifest) for run in find_runs(self.folder))
-        return [run for run, told in manifests if told["status"] == "finished" and not told.get("world_hash")]
+        return [run for run, told in manifests if told.get("status") == "finished" and not told.get("world_hash")]
 
     def arms(self, name: str) -> dict[str, dict[int, Run]]:
         """Arm -> seed -> run of a study, arms in its order: its planned recipes, whichever study ran them; without any,
@@ -138,7 +149,11 @@ class Shelf:
             metrics = run.metrics
             steps, evals = (metrics[metrics["kind"] == kind] for kind in ("step", "eval"))
             evals = evals.drop_duplicates("step", keep="last")  # the final one is the larger of two
-            known = Measured(Recipe.model_validate(run.manifest["recipe"]), steps, evals, pd.DataFrame())
+            try:
+                recipe = Recipe.model_validate(run.manifest["recipe"])
+            except ValidationError:
+                raise UsageError(f"{run.folder} has a recipe of another version of or1lab; move it away") from None
+            known = Measured(recipe, steps, evals, pd.DataFrame())
         if samples and known.samples.empty:
             frame = run.evals
             known = replace(known, samples=frame[frame["final"]] if "final" in frame else frame)
@@ -152,7 +167,7 @@ class Shelf:
 
 def with_runs(shelf: Shelf) -> list[str]:
     """The figures of whose study there is a finished run."""
-    return [name for name, spec in table().figures.items() if shelf.arms(spec.study or name)]
+    return [name for name in table().figures if shelf.arms(table().study(name))]
 
 
 # -------------------------------------------------------------------------------------------------------- frames
@@ -160,14 +175,14 @@ def with_runs(shelf: Shelf) -> list[str]:
 
 def data(name: str, shelf: Shelf) -> pd.DataFrame:
     """The frame of a figure. Its attributes say what the drawing needs beside it: `seeds` (arm -> runs), `switches`
-    (panel -> steps at which a stage of ours begins) and `target` (our target entropy, where a controller is on). A panel
-    whose arms have no finished run has no row.
+    (panel -> steps at which a stage of ours begins) and `target` (our target entropy, where a controller is on). Of a
+    panel whose arms have no finished run it has no row of ours.
 
     Raises:
         UsageError: there is no finished run of the figure's study.
     """
     spec = table().figures[name]
-    own = spec.study or name
+    own = table().study(name)
     arms = shelf.arms(own)
     if not arms:
         raise UsageError(

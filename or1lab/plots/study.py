@@ -68,7 +68,7 @@ def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve]) -> Figure:
                 curve, part = curves[panel.curve], frame[frame["panel"] == name]
                 x = X.get(curve.x, "")
                 if whose == "paper":
-                    told, place, x = part[part["read"] != "ours"], _places(panel.paper), panel.paper_x or x
+                    told, place, x = part[part["read"] != "ours"], places(panel.paper), panel.paper_x or x
                     notes.setdefault(told["read"].iloc[0], []).append(place)
                     _theirs(axes, told, curve, looks)
                     _dress(axes, f"Paper, {place}", x, panel.paper_label or curve.label)
@@ -198,7 +198,7 @@ def _scales(axes: Axes, curve: Curve) -> None:
         axes.set_ylim(0, (1.16 if curve.x == "arm" else 1.07) * axes.dataLim.y1 or None)
 
 
-def _places(places: tuple[str, ...]) -> str:
+def places(places: tuple[str, ...]) -> str:
     """`figure_17/accuracy`, `figure_16/accuracy` -> Figures 17 and 16."""
     items = list(dict.fromkeys(place.partition("/")[0] for place in places))
     kind = items[0].partition("_")[0].capitalize() + "s" * (len(items) > 1)
