@@ -59,12 +59,15 @@ def ledger(folder: Path, claims: Sequence[Claim] | None = None) -> list[Entry]:
     measured: dict[str, Measured] = {}
     plans = [[planned(claim.experiment)[arm] for arm in claim.arms] for claim in claims]
     questions = []
+    untouched = set[str]()
     for claim, arms in zip(claims, plans, strict=True):
         effect = NOTHING
         if all(name in found for names in arms for name in names):
             for name in {name for names in arms for name in names} - set(measured):
                 measured[name] = Measured.of(found[name])
-            effect = effect_of(claim, values(claim, [[measured[name] for name in names] for names in arms]))
+            numbers = values(claim, [[measured[name] for name in names] for names in arms])
+            effect = effect_of(claim, numbers)
+            untouched |= {claim.id} if alike(numbers) else set()
         questions.append(Question(claim.kind, max(claim.effect, 0.0), effect))
     answers = decide(claims, questions)
     now = content_hash(CLAIMS)
@@ -72,6 +75,8 @@ def ledger(folder: Path, claims: Sequence[Claim] | None = None) -> list[Entry]:
     for claim, answer, arms in zip(claims, answers, plans, strict=True):
         there = [[found[name] for name in names if name in found] for names in arms]
         entry = _entry(claim, answer, there, missing=sum(map(len, arms)) - sum(map(len, there)))
+        if claim.id in untouched:
+            entry = replace(entry, comment="seed by seed the arms are the same runs: what sets them apart never acted")
         if entry.verdict != NOT_RUN and any(run.manifest.get("claims_hash") != now for runs in there for run in runs):
             comment = "; ".join(filter(None, [entry.comment, "claims.yaml has changed since these runs"]))
             entry = replace(entry, comment=comment)
@@ -99,10 +104,10 @@ def values(claim: Claim, arms: Sequence[Sequence[Measured]]) -> list[list[float]
 def effect_of(claim: Claim, arms: Sequence[Sequence[float]]) -> Effect:
     """The claim's contrast on its scale, the statistics given. A single arm is compared with `against`, by Student's t;
     a claim of no worse than is shifted by its margin, so that it too is right above 0. NaN, which decides nothing,
-    where a statistic is no finite number (a ratio to an entropy of 0)."""
+    where a statistic is no finite number (a ratio to an entropy of 0) or the arms are alike."""
     if claim.scale == "log":
         arms = [[math.log(value) if value > 0 else -math.inf for value in arm] for arm in arms]
-    if not all(math.isfinite(value) for arm in arms for value in arm):
+    if alike(arms) or not all(math.isfinite(value) for arm in arms for value in arm):
         return Effect(math.nan, 0.0, 1.0, min(map(len, arms)))
     if claim.against is not None:
         known = math.log(claim.against) if claim.scale == "log" else claim.against
@@ -110,6 +115,12 @@ def effect_of(claim: Claim, arms: Sequence[Sequence[float]]) -> Effect:
     else:
         effect = contrast(arms, claim.kind)
     return replace(effect, estimate=effect.estimate - min(claim.effect, 0.0))
+
+
+def alike(arms: Sequence[Sequence[float]]) -> bool:
+    """Whether several arms come to the same numbers seed by seed, and not to one and the same: a controller, say, that
+    was never switched on. Nothing was compared then, whatever the interval between the seeds says."""
+    return len(arms) > 1 and len(set(arms[0])) > 1 and all(list(arm) == list(arms[0]) for arm in arms)
 
 
 def _entry(claim: Claim, answer: Answer, runs: list[list[Run]], missing: int) -> Entry:
