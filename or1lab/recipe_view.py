@@ -49,7 +49,7 @@ def origins(path: Path) -> dict[str, tuple[str, str]]:
     if "base" not in plain:
         return own
     below = origins(find_recipe(str(plain["base"])))
-    return {key: told for key, told in below.items() if not _covers(plain, key)} | own
+    return {key: told for key, told in below.items() if not _covers({"name", *plain}, key)} | own
 
 
 def _covers(set_keys: Iterable[str], key: str) -> bool:

@@ -44,8 +44,8 @@ def print_studies(console: Console, outcomes: list[Outcome], seconds: dict[str, 
     for name in dict.fromkeys(outcome.job.experiment.name for outcome in outcomes):
         own = [outcome for outcome in outcomes if outcome.job.experiment.name == name]
         finished = sum(outcome.state == "finished" for outcome in own)
-        left = [seconds[outcome.job.name] or 0.0 for outcome in own]
-        table.add_row(name, str(len(own)), str(finished), duration(sum(left)))
+        known = [needs for outcome in own if (needs := seconds[outcome.job.name]) is not None]
+        table.add_row(name, str(len(own)), str(finished), duration(sum(known)) if len(known) == len(own) else "?")
     console.print(table)
     console.print(_estimated(outcomes, seconds, jobs), highlight=False)
 
