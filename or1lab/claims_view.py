@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from or1lab.terminal import Json, console, print_json
+from or1lab.terminal import Json, Tier, console, print_json
 
 if TYPE_CHECKING:
     from or1lab.ledger import Entry
@@ -20,18 +20,20 @@ STYLES = {"holds": "green", "reversed": "red", "does not hold": "yellow"}
 
 def claims(
     results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    tier: Tier = "tiny",
     json: Json = False,
 ) -> None:
-    """The ledger: every claim of experiments/claims.yaml, its verdict by the runs, and what is still to run."""
+    """The ledger: every claim of experiments/claims.yaml, its verdict by a tier's runs, and what is still to run."""
     from or1lab.ledger import ledger
 
-    entries = ledger(results)
+    entries = ledger(results, tier=tier)
     if json:
         print_json({"claims": [entry.plain() for entry in entries]})
         return
     for family in ("primary", "secondary"):
         own = [entry for entry in entries if entry.claim.family == family]
-        table = Table(title=f"{family} claims" + (" (exploratory)" if family == "secondary" else ""))
+        where = "" if tier == "tiny" else f" at the tier {tier}"
+        table = Table(title=f"{family} claims{where}" + (" (exploratory)" if family == "secondary" else ""))
         for heading in HEADINGS:
             table.add_column(heading, overflow="fold")
         for entry in own:

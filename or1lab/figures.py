@@ -18,6 +18,8 @@ from or1lab.errors import check_names
 from or1lab.measured import Measured
 from or1lab.plots import benchmarks, entropy, study, style
 from or1lab.store import full_disk_explained
+from or1lab.sweep import TINY
+from or1lab.tiers import tier_name
 
 Draw = Callable[[pd.DataFrame], Figure]
 
@@ -32,24 +34,25 @@ PAPER: dict[str, Draw] = {
 }
 
 
-def make_figures(names: list[str], folder: Path, out: Path) -> list[Path]:
+def make_figures(names: list[str], folder: Path, out: Path, tier: str = TINY) -> list[Path]:
     """Write name.png, name.pdf and name.csv of the named figures to `out` (none named: the paper's, and those of
-    experiments that have runs).
+    experiments that have runs at the tier).
 
     Raises:
-        UsageError: an unknown figure, or no finished run of its experiment below `folder`.
+        UsageError: an unknown figure or tier, or no finished run of its experiment below `folder`.
     """
     table = study_figures.table()
     check_names(names, [DEMO, *table.figures, *PAPER], "figure")
-    measured, shelf = Measured(folder), study_figures.Shelf(folder)
+    measured, shelf = Measured(folder), study_figures.Shelf(folder, tier)
     jobs: list[tuple[Path, pd.DataFrame, Draw]] = []
-    for name in names or [*results.with_runs({DEMO: DEMO}, folder), *study_figures.with_runs(shelf), *PAPER]:
+    demo = {DEMO: tier_name(DEMO, tier)}
+    for name in names or [*results.with_runs(demo, folder), *study_figures.with_runs(shelf), *PAPER]:
         if name in PAPER:
             jobs.append((out / name, paper_figures.data(name, measured), PAPER[name]))
         elif name == DEMO:
-            jobs.append((out / name, results.curves(results.finished_runs(folder, DEMO)), entropy.arms))
+            jobs.append((out / name, results.curves(results.finished_runs(folder, DEMO, tier)), entropy.arms))
         else:
-            draw = partial(study.draw, spec=table.figures[name], curves=table.curves)
+            draw = partial(study.draw, spec=table.figures[name].at(tier), curves=table.curves)
             jobs.append((out / name, study_figures.data(name, shelf), draw))
     if len(jobs) <= FEW:
         return [path for job in jobs for path in _write(job)]

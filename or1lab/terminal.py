@@ -12,6 +12,8 @@ console = Console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
+Tier = Annotated[str, typer.Option(help="tiny (the files as they stand), or a real model: 1.5b, 7b, 32b.")]
+
 
 def print_json(value: Any) -> None:
     print(jsonlib.dumps(value, indent=2, default=str))
