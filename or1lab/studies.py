@@ -77,5 +77,6 @@ def borrowed(name: str, folder: Path) -> list[Run]:
     """The runs below a folder that other studies made and that are planned arms of this one too, as its own."""
     if not (EXPERIMENTS / f"{name}.yaml").is_file():
         return []
-    runs = {key: run for key, run in by_recipe(folder).items() if run.manifest["experiment"] != name}
-    return [Borrowed(runs[key], name, arm) for arm, keys in planned(name).items() for key in keys if key in runs]
+    runs = by_recipe(folder)
+    there = [(arm, runs[key]) for arm, keys in planned(name).items() for key in keys if key in runs]
+    return [Borrowed(run, name, arm) for arm, run in there if run.manifest["experiment"] != name]
