@@ -209,7 +209,7 @@ class Run(Recorded):
         if (packed := self.folder / PACKED_METRICS).exists():  # the frame of the records, without making them first
             table = pq.ParquetFile(packed).read()
             known = table.select([field.name for field in table.schema if not pa.types.is_null(field.type)]).to_pandas()
-            for name in known.columns[known.dtypes == object]:  # lists and flags
+            for name in known.columns[known.dtypes == "object"]:  # lists and flags
                 known[name] = known[name].where(known[name].notna())  # None to NaN
             return known
         frame = pd.DataFrame.from_records(self.records())
