@@ -84,7 +84,7 @@ def summaries(runs: list[Run]) -> pd.DataFrame:
 
 def _summary(run: Run) -> dict[str, Any]:
     metrics, manifest = run.metrics, run.manifest
-    steps, evals = metrics.query("kind == 'step'"), metrics.query("kind == 'eval'")
+    steps, evals = (metrics[metrics["kind"] == kind] for kind in ("step", "eval"))
     return {
         "arm": manifest["arm"],
         "label": label(run),

@@ -257,7 +257,7 @@ def makespan(lengths: Sequence[int], slots: int) -> float:
     if slots < 1:
         raise ValueError(f"slots = {slots}; at least 1")
     ends = [0.0] * slots
-    for length in sorted(lengths, reverse=True):
+    for length in np.sort(lengths)[::-1].tolist():
         heapq.heapreplace(ends, ends[0] + length)
     return max(ends)
 

@@ -102,6 +102,6 @@ def borrowed(name: str, folder: Path, tier: str = TINY) -> list[Run]:
     """The runs below a folder that other studies made and that are planned arms of this one too, as its own."""
     if not (EXPERIMENTS / f"{name}.yaml").is_file():
         return []
-    own = tier_name(name, tier)
-    runs = {key: run for key, run in by_recipe(folder).items() if run.manifest["experiment"] != own}
-    return [Borrowed(runs[key], own, arm) for arm, keys in planned(name, tier).items() for key in keys if key in runs]
+    own, runs = tier_name(name, tier), by_recipe(folder)
+    there = [(arm, runs[key]) for arm, keys in planned(name, tier).items() for key in keys if key in runs]
+    return [Borrowed(run, own, arm) for arm, run in there if run.manifest["experiment"] != own]
