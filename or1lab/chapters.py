@@ -26,7 +26,8 @@ from or1lab.plots.study import X, places
 from or1lab.recipe import ROOT, read_yaml
 from or1lab.run_statistics import STATISTICS
 from or1lab.sheet import NOTHING, Cell, Sheet, number
-from or1lab.store import find_runs
+from or1lab.store import Run, find_runs
+from or1lab.tiers import option
 from or1lab.world import CLAIMS
 
 READ = {"ours": "ours", "eye": "the paper's, read by eye off", "printed": "the paper's, as printed in"}
@@ -36,7 +37,7 @@ class Chapter:
     """The runs below a folder (relative to the repository) at a tier, each read when first asked for.
 
     Raises:
-        UsageError: an unknown tier.
+        UsageError: from whatever looks at the runs first: an unknown tier.
     """
 
     def __init__(self, results: str, tier: str = "tiny") -> None:
@@ -58,15 +59,18 @@ class Chapter:
             told.append("`make study` makes them" if self.shelf.folder.is_dir() else "there is no such folder")
         return "; ".join(told)
 
-    def _runs(self, name: str) -> list[Any]:
+    def _runs(self, name: str) -> list[Run]:
         return [run for runs in self.shelf.arms(name).values() for run in runs.values()]
+
+    def _spec(self, name: str) -> study_figures.Spec:
+        return study_figures.table().figures[name].at(self.tier)
 
     # --------------------------------------------------------------------------------------------------- showing
 
     def arms(self, name: str) -> Sheet:
         """The arms of a study: what each sets, what the paper set in it, how many of its seeds are finished."""
-        experiment, runs = study(name), self.shelf.arms(name)
-        paper, labels = experiment.paper, study_figures.table().figures[experiment.figure].labels
+        experiment, runs = study(name, self.tier), self.shelf.arms(name)
+        paper, labels = experiment.paper, self._spec(experiment.figure).labels
         rows = {
             arm: [labels.get(arm, NOTHING), _told(own.set), _told(paper.arms.get(arm, {}) if paper else {}),
                   f"{len(runs.get(arm, {}))} of {len(experiment.seeds)}"]
@@ -92,8 +96,9 @@ class Chapter:
         if len(frame := self.data(name)):
             return self._made[name][1](frame)
         own = study_figures.table().study(name)
-        tier = f" --tier {self.tier}" if self.tier != "tiny" else ""
-        print(f"{study(own).title}: no finished run in {self.results}; `or1lab sweep {own}{tier}` makes them.")
+        print(
+            f"{study(own, self.tier).title}: no finished run in {self.results}; `or1lab sweep {own}{option(self.tier)}` makes them."
+        )
         return None
 
     # ------------------------------------------------------------------------------------------------- sentences
@@ -118,7 +123,7 @@ class Chapter:
         """Print which of two arms ends higher in a panel over the steps, and since when, by the means of their runs."""
         ours = self.data(name).query("panel == @panel and read == 'ours'")
         means = ours.groupby(["series", "step"])["y"].mean().unstack("series").reindex(columns=[one, other]).dropna()
-        gap, labels = means[one] - means[other], study_figures.table().figures[name].labels
+        gap, labels = means[one] - means[other], self._spec(name).labels
         if gap.empty:
             return
         end, about = gap.iloc[-1], study_figures.table().curve(name, panel).label.replace("\n", " ")
@@ -143,8 +148,9 @@ class Chapter:
 
     def _remarks(self, name: str) -> Iterator[str]:
         """What a reader of the figure has to know of its runs: missing ones, equal ones, what entropy control did."""
-        own, labels = study_figures.table().study(name), study_figures.table().figures[name].labels
-        found, planned = len(self._runs(own)), len(study(own).arms) * len(study(own).seeds)
+        own, labels = study_figures.table().study(name), self._spec(name).labels
+        experiment = study(own, self.tier)
+        found, planned = len(self._runs(own)), len(experiment.arms) * len(experiment.seeds)
         if 0 < found < planned:
             yield f"{found} of {planned} runs are finished; a claim is looked at when all of its runs are."
         ours = self.data(name).query("read == 'ours'").dropna(subset=["step"])
@@ -166,7 +172,7 @@ class Chapter:
 
     def _ends(self, name: str, panel: str) -> Iterator[str]:
         """A line of ours and one of the paper's: values at the first and the last x that all runs of an arm have."""
-        spec, frame = study_figures.table().figures[name], self.data(name)
+        spec, frame = self._spec(name), self.data(name)
         told, curve = spec.panels[spec.names.index(panel)], study_figures.table().curve(name, panel)
         for read, part in frame[frame["panel"] == panel].groupby("read", sort=False):
             label, x, whose, digits = curve.label, X.get(curve.x), READ[str(read)], "#.3g"

@@ -14,8 +14,9 @@ from or1lab.errors import UsageError, did_you_mean
 from or1lab.recipe import read_yaml
 from or1lab.recipe_errors import explain
 from or1lab.recipe_parts import Strict
-from or1lab.run_statistics import STATISTICS
-from or1lab.sweep import Experiment, load_experiment
+from or1lab.run_statistics import REACHED, REACHING, STATISTICS
+from or1lab.sweep import TINY, Experiment, load_experiment
+from or1lab.tiers import at_tier
 from or1lab.world import CLAIMS
 
 MOST_PRIMARY = 10
@@ -100,6 +101,24 @@ def _check(claim: Claim, experiment: Experiment) -> None:
 
 
 @cache
-def study(name: str) -> Experiment:
-    """The study of that name, read once."""
-    return load_experiment(name)
+def study(name: str, tier: str = TINY) -> Experiment:
+    """The study of that name as it is at a tier, read once."""
+    return at_tier(load_experiment(name), tier)
+
+
+def not_asked(claim: Claim, tier: str) -> str:
+    """Why a claim cannot be asked at a tier; empty where it can."""
+    own = study(claim.experiment, tier)
+    if missing := [arm for arm in claim.arms if arm not in own.arms]:
+        return f"the study {claim.experiment} has no arm {', '.join(missing)} there"
+    if claim.statistic in REACHING and reached(claim, tier) is None:
+        return f"no accuracy to reach is fixed there: scale.reached of {claim.experiment}.yaml, from pilots"
+    return ""
+
+
+def reached(claim: Claim, tier: str) -> float | None:
+    """The accuracy at which the claim's study compares cost and length, if it is fixed."""
+    if tier == TINY:
+        return REACHED
+    scale = study(claim.experiment).scale
+    return next((accuracy for at, accuracy in scale.reached.items() if at == tier), None) if scale else None

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from or1lab.terminal import Json, console, print_json
+from or1lab.terminal import Json, Tier, console, print_json
 
 if TYPE_CHECKING:
     from or1lab.claims import Claim
@@ -32,26 +32,29 @@ EFFECTS = (
 
 def claims(
     results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    tier: Tier = "tiny",
     json: Json = False,
 ) -> None:
-    """The ledger: every claim of experiments/claims.yaml, its verdict by the runs, and what is still to run."""
+    """The ledger: every claim of experiments/claims.yaml, its verdict by a tier's runs, and what is still to run."""
     from or1lab.ledger import ledger
 
-    entries = ledger(results)
+    entries = ledger(results, tier=tier)
     if json:
         print_json({"claims": [entry.plain() for entry in entries]})
     else:
-        show(entries, console)
+        show(entries, console, tier)
 
 
-def show(entries: Sequence[Entry], console: Console) -> None:
+def show(entries: Sequence[Entry], console: Console, tier: str = "tiny") -> None:
     """Print the ledger: five columns in a wide terminal, three in a narrow one. What a claim says is no markup."""
-    wide = console.width >= WIDE
+    wide, where = console.width >= WIDE, "" if tier == "tiny" else f" at the tier {tier}"
     for family, title in FAMILIES.items():
         columns = [Column("claim", ratio=5), Column("ours", width=18), Column("verdict", width=13)]
         if wide:
             columns = [columns[0], Column("paper's evidence", ratio=3), *columns[1:], Column("comment", ratio=2)]
-        table = Table(*columns, title=title, box=box.HORIZONTALS, show_lines=True, title_justify="left", expand=True)
+        table = Table(
+            *columns, title=title + where, box=box.HORIZONTALS, show_lines=True, title_justify="left", expand=True
+        )
         for entry in (entry for entry in entries if entry.claim.family == family):
             claim, style = entry.claim, STYLES.get(entry.verdict, "")
             told = Text(f"{claim.statement} ({claim.where})")

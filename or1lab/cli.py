@@ -17,7 +17,7 @@ from rich.console import Console
 from or1lab import claims_view, data_cli
 from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate_cli import evaluate, suites
-from or1lab.terminal import Json, console, print_json
+from or1lab.terminal import Json, Tier, console, print_json
 
 app = typer.Typer(
     name="or1lab",
@@ -126,6 +126,7 @@ def sweep(
     experiment: Annotated[
         str, typer.Argument(help="File, name in experiments/ablations, or a folder of them; 'study': all of ours.")
     ],
+    tier: Tier = "tiny",
     seeds: Annotated[str | None, typer.Option(help="Comma-separated seeds instead of the file's.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Jobs side by side.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Skip finished runs, go on with broken ones.")] = False,
@@ -137,14 +138,15 @@ def sweep(
     json: Json = False,
 ) -> None:
     """Run arms x seeds of an experiment, each as a papermill job executing notebooks/train.ipynb. Of a folder, a run
-    that several experiments share is made once."""
+    that several experiments share is made once. With --tier the same question is asked of a real model."""
     from or1lab import sweep as sweeps
 
     chosen = sweeps.parse_seeds(seeds) if seeds else None
     screen = Console(stderr=json)
     result = sweeps.run_sweep(
-        experiment, seeds=chosen, jobs=jobs, resume=resume, dry_run=dry_run, out=out, packed=pack, console=screen
-    )
+        experiment, tier=tier, seeds=chosen, jobs=jobs, resume=resume, dry_run=dry_run, out=out, packed=pack,
+        console=screen,
+    )  # fmt: skip
     if json:
         print_json(
             [{"run": o.job.folder, "state": o.state, "seconds": o.seconds, "error": o.error} for o in result.outcomes]
@@ -157,12 +159,13 @@ def figures(
     names: Annotated[list[str] | None, typer.Argument(help="Figures to draw; default all.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="Where figures go.")] = Path("figures"),
+    tier: Tier = "tiny",
     json: Json = False,
 ) -> None:
     """Draw figures of experiments and of the paper, ours over its own: PNG, PDF and the data behind them."""
     from or1lab import figures as drawing
 
-    written = drawing.make_figures(names or [], results, out)
+    written = drawing.make_figures(names or [], results, out, tier)
     if json:
         print_json(written)
         return
@@ -175,12 +178,13 @@ def tables(
     names: Annotated[list[str] | None, typer.Argument(help="Tables to make; default all.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="Where tables go.")] = Path("figures"),
+    tier: Tier = "tiny",
     json: Json = False,
 ) -> None:
     """Tables of experiments and of the paper, with our numbers beside its own: markdown (printed), HTML and LaTeX."""
     from or1lab import tables as making
 
-    written = making.make_tables(names or [], results, out)
+    written = making.make_tables(names or [], results, out, tier)
     if json:
         print_json({str(path): text for path, text in written.items()})
         return

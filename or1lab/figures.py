@@ -17,9 +17,14 @@ from or1lab import paper_figures, results, study_figures
 from or1lab.errors import check_names
 from or1lab.measured import Measured
 from or1lab.plots import benchmarks, entropy, study, style
+from or1lab.process import cores
 from or1lab.store import full_disk_explained
+from or1lab.sweep import TINY
+from or1lab.terminal import counted
+from or1lab.tiers import tier_name
 
 Draw = Callable[[pd.DataFrame], Figure]
+Job = tuple[Path, pd.DataFrame, Draw]
 
 FEW = 6  # figures that are drawn sooner than a second process has begun
 DEMO = "demo"  # of no study: its seeds are its own
@@ -32,21 +37,26 @@ PAPER: dict[str, Draw] = {
 }
 
 
-def make_figures(names: list[str], folder: Path, out: Path) -> list[Path]:
+def make_figures(names: list[str], folder: Path, out: Path, tier: str = TINY) -> list[Path]:
     """Write name.png, name.pdf and name.csv of the named figures to `out` (none named: the paper's, and those of
-    experiments that have runs).
+    experiments that have runs at the tier).
 
     Raises:
-        UsageError: an unknown figure, or no finished run of its experiment below `folder`.
+        UsageError: an unknown figure or tier, or no finished run of its experiment below `folder`.
     """
     check_names(names, [DEMO, *study_figures.table().figures, *PAPER], "figure")
-    measured, shelf = Measured(folder), study_figures.Shelf(folder)
-    chosen = names or [*results.with_runs({DEMO: DEMO}, folder), *study_figures.with_runs(shelf), *PAPER]
-    jobs = [(out / name, *prepared(name, measured, shelf)) for name in chosen]
-    if len(jobs) <= FEW:
+    measured, shelf = Measured(folder), study_figures.Shelf(folder, tier)
+    demo = {DEMO: tier_name(DEMO, tier)}
+    names = names or [*results.with_runs(demo, folder), *study_figures.with_runs(shelf), *PAPER]
+    jobs = ((out / name, *prepared(name, measured, shelf)) for name in names)
+    if len(names) <= FEW:
         return [path for job in jobs for path in _write(job)]
-    with ProcessPoolExecutor() as pool:
-        return [path for paths in pool.map(_write, jobs) for path in paths]
+    with counted(len(names), "figures") as one_more, ProcessPoolExecutor(min(cores(), len(names))) as pool:
+        drawn = []
+        for job in jobs:  # the first are drawn while the data of the others are gathered
+            drawn.append(pool.submit(_write, job))
+            drawn[-1].add_done_callback(one_more)
+        return [path for paths in drawn for path in paths.result()]
 
 
 def prepared(name: str, measured: Measured, shelf: study_figures.Shelf) -> tuple[pd.DataFrame, Draw]:
@@ -54,13 +64,13 @@ def prepared(name: str, measured: Measured, shelf: study_figures.Shelf) -> tuple
     if name in PAPER:
         return paper_figures.data(name, measured), PAPER[name]
     if name == DEMO:
-        return results.curves(results.finished_runs(shelf.folder, DEMO)), entropy.arms
+        return results.curves(results.finished_runs(measured.folder, DEMO, shelf.tier)), entropy.arms
     table = study_figures.table()
-    draw = partial(study.draw, spec=table.figures[name], curves=table.curves)
+    draw = partial(study.draw, spec=table.figures[name].at(shelf.tier), curves=table.curves)
     return study_figures.data(name, shelf), draw
 
 
-def _write(job: tuple[Path, pd.DataFrame, Draw]) -> list[Path]:
+def _write(job: Job) -> list[Path]:
     """Draw a figure and keep it with its data."""
     stem, data, draw = job
     with full_disk_explained(stem.parent):

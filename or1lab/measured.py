@@ -148,7 +148,8 @@ def _bands(suite: str, bands: list[str | None]) -> Iterator[tuple[str, Any]]:
 
 def _seconds(run: Run) -> dict[str, Any] | None:
     """Mean seconds a step of a run; None if its stages differ in their batches, or it took no step."""
-    recipe, steps = results.recipe_of(run), run.metrics.query("kind == 'step'")
+    recipe, metrics = results.recipe_of(run), run.metrics
+    steps = metrics[metrics["kind"] == "step"]
     stages = [recipe.stage(i) for i in range(len(recipe.stages))]
     batches = {(stage.N_SGD, stage.D_R, stage.D_T, stage.N_reuse, stage.gs) for stage in stages}
     if len(batches) > 1 or "time/rollout" not in steps:

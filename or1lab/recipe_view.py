@@ -5,6 +5,8 @@ A value's origin is the trailing comment of its line in the recipe file, else th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,7 +14,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from or1lab.recipe import RELEASED_CONTROLLER, Recipe, find_recipe, load_recipe, split_override
+from or1lab.recipe import RELEASED_CONTROLLER, Recipe, find_recipe, load_recipe, read_yaml, split_override
 
 
 def line_comments(text: str) -> dict[str, tuple[int, str]]:
@@ -40,6 +42,21 @@ def line_comments(text: str) -> dict[str, tuple[int, str]]:
     return {key: (line + 1, comment.get(line, "")) for key, line in where.items()}
 
 
+def origins(path: Path) -> dict[str, tuple[str, str]]:
+    """Dotted key -> ("file:line", trailing comment) of every value that a recipe file, or the base of it, sets."""
+    text, plain = path.read_text(encoding="utf-8"), read_yaml(path)
+    own = {key: (f"{path.name}:{line}", comment) for key, (line, comment) in line_comments(text).items()}
+    if "base" not in plain:
+        return own
+    below = origins(find_recipe(str(plain["base"])))
+    return {key: told for key, told in below.items() if not _covers({"name", *plain}, key)} | own
+
+
+def _covers(set_keys: Iterable[str], key: str) -> bool:
+    """Whether one of those dotted keys is that key or a whole that holds it."""
+    return any(key == name or key.startswith(f"{name}.") for name in set_keys)
+
+
 def flatten(model: BaseModel, prefix: str = "") -> list[tuple[str, Any, str, str]]:
     """(dotted key, value, default's source, description) of every knob, in the order of the model."""
     rows: list[tuple[str, Any, str, str]] = []
@@ -63,7 +80,7 @@ def rows(name: str, overrides: list[str]) -> tuple[Recipe, list[dict[str, Any]]]
     """The recipe, and one row per knob: key, value, set_by, source, what."""
     path = find_recipe(name)
     recipe = load_recipe(name, overrides)
-    comments = line_comments(path.read_text(encoding="utf-8"))
+    comments = origins(path)
     overridden = {split_override(text)[0] for text in overrides}
     for knob in ("data.options", "data.mix", "reward"):  # of free form is one knob: its first line speaks for it
         for key in list(comments):
@@ -71,11 +88,11 @@ def rows(name: str, overrides: list[str]) -> tuple[Recipe, list[dict[str, Any]]]
                 comments.setdefault(knob, comments[key])
     table = []
     for key, value, source, what in flatten(recipe):
-        if any(key == name or key.startswith(f"{name}.") for name in overridden):
+        if _covers(overridden, key):
             set_by, why = "command line", ""
         elif key in comments:
-            number, comment = comments[key]
-            set_by, why = f"{path.name}:{number}", comment or "this recipe"
+            set_by, comment = comments[key]
+            why = comment or "this recipe"
         else:
             released = recipe.entropy == "released" and key in RELEASED_CONTROLLER
             set_by, why = "default", "released code" if released else source

@@ -11,40 +11,35 @@ import pandas as pd
 from or1lab.errors import UsageError
 from or1lab.recipe import Recipe
 from or1lab.store import Run, find_runs, frame
-from or1lab.studies import borrowed
+from or1lab.studies import borrowed, same_origin
+from or1lab.sweep import TINY
+from or1lab.tiers import option, tier_name
 
 LAST = 5  # steps whose mean is a run's final entropy: one step of 128 responses is noisy
 
 
-def finished_runs(results: Path, experiment: str) -> list[Run]:
-    """The finished runs of an experiment below `results`, the arms with fewer SGD steps a training step first. Those
-    that another study has made and that are planned arms of this one too count as its own.
+def finished_runs(results: Path, experiment: str, tier: str = TINY) -> list[Run]:
+    """The finished runs of an experiment at a tier below `results`, the arms with fewer SGD steps a training step
+    first. Those that another study has made and that are planned arms of this one too count as its own.
 
     Raises:
         UsageError: there is none, or two runs of the same arm and seed (which of them counts?).
     """
     found: dict[tuple[int, str, int], Run] = {}
-    for run in [*find_runs(results), *borrowed(experiment, results)]:
+    name = tier_name(experiment, tier)
+    for run in [*find_runs(results), *borrowed(experiment, results, tier)]:
         manifest = run.manifest
-        if manifest["experiment"] == experiment and run.status == "finished":
+        if manifest["experiment"] == name and run.status == "finished":
             key = (recipe_of(run).N_SGD, manifest["arm"], manifest["seed"])
             if key in found:
                 raise UsageError(f"{found[key].folder} and {run.folder} are the same arm and seed; move one away")
             found[key] = run
     if not found:
         raise UsageError(
-            f"no finished run of the experiment '{experiment}' in {results}; "
-            f"make them with `or1lab sweep {experiment}`, or name their folder with --results"
+            f"no finished run of the experiment '{name}' in {results}; "
+            f"make them with `or1lab sweep {experiment}{option(tier)}`, or name their folder with --results"
         )
-    for name, knob in (("model_hash", "model"), ("data_hash", "data")):
-        hashes: dict[str, set[str]] = {}  # of what the recipe says: arms may have problems of their own
-        for run in found.values():
-            hashes.setdefault(repr(getattr(recipe_of(run), knob)), set()).add(run.manifest[name])
-        if any(len(different) > 1 for different in hashes.values()):
-            raise UsageError(
-                f"the runs of '{experiment}' in {results} have different {name} (another base policy, or other "
-                f"problems), so they cannot be compared; `or1lab runs show` prints it. Move the old ones away"
-            )
+    same_origin(found.values(), f"'{name}' in {results}")
     return [found[key] for key in sorted(found)]
 
 
@@ -89,7 +84,7 @@ def summaries(runs: list[Run]) -> pd.DataFrame:
 
 def _summary(run: Run) -> dict[str, Any]:
     metrics, manifest = run.metrics, run.manifest
-    steps, evals = metrics.query("kind == 'step'"), metrics.query("kind == 'eval'")
+    steps, evals = (metrics[metrics["kind"] == kind] for kind in ("step", "eval"))
     return {
         "arm": manifest["arm"],
         "label": label(run),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from or1lab.environment import environment
@@ -205,6 +206,12 @@ class Run(Recorded):
     @property
     def metrics(self) -> pd.DataFrame:
         """All records as a frame, every kind; columns kind and step always exist."""
+        if (packed := self.folder / PACKED_METRICS).exists():  # the frame of the records, without making them first
+            table = pq.ParquetFile(packed).read()
+            known = table.select([field.name for field in table.schema if not pa.types.is_null(field.type)]).to_pandas()
+            for name in known.columns[known.dtypes == "object"]:  # lists and flags
+                known[name] = known[name].where(known[name].notna())  # None to NaN
+            return known
         frame = pd.DataFrame.from_records(self.records())
         return frame if len(frame) else pd.DataFrame({"kind": pd.Series(dtype=str), "step": pd.Series(dtype=int)})
 
@@ -267,7 +274,8 @@ def frame(runs: list[Run], kind: str) -> pd.DataFrame:
     parts = []
     for run in runs:
         manifest = run.manifest
-        part = run.metrics.query("kind == @kind").dropna(axis="columns", how="all")
+        metrics = run.metrics
+        part = metrics[metrics["kind"] == kind].dropna(axis="columns", how="all")
         for position, key in enumerate(("experiment", "arm", "seed")):
             part.insert(position, key, manifest[key])
         parts.append(part)

@@ -1,23 +1,24 @@
 """All studies as one grid, in which a run that several of them name is made once; the runs of each, wherever they lie.
 
-A run is known by the hash of its recipe, seed and world included. Only runs of the frozen world stand in for others.
+A run is known by the hash of its recipe, seed and world included. In a world only runs of the frozen one stand in for
+others; outside, at the tiers of real models, `same_origin` watches that compared runs had the same base and problems.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from or1lab.claims import load_claims, study
-from or1lab.recipe import recipe_hash
+from or1lab.errors import UsageError
+from or1lab.recipe import Recipe, recipe_hash
 from or1lab.store import Run, find_runs
-from or1lab.sweep import EXPERIMENTS, Experiment, Job, expand, load_experiment
+from or1lab.sweep import EXPERIMENTS, TINY, Experiment, Job, expand, load_experiment
+from or1lab.tiers import tier_name
 from or1lab.world import WORLD, content_hash
-
-TIERS = ("tiny",)  # of which there is a frozen world
 
 
 def studies(folder: Path = EXPERIMENTS) -> list[Experiment]:
@@ -44,20 +45,42 @@ def grid(
 
 
 def by_recipe(folder: Path) -> dict[str, Run]:
-    """Finished runs of the frozen world below a folder, by the hash of their recipe; of copies the first by name."""
+    """Finished runs below a folder, by the hash of their recipe; of a world only those of the frozen one, of copies the
+    first by name."""
     found, here = dict[str, Run](), content_hash(WORLD)
     for run in find_runs(folder):
         manifest = run.manifest
-        if manifest.get("status") == "finished" and manifest.get("world_hash") == here:
+        world = here if manifest.get("recipe", {}).get("world") else None
+        if manifest.get("status") == "finished" and manifest.get("world_hash") == world:
             found.setdefault(manifest["recipe_hash"], run)
     return found
 
 
 @cache
-def planned(name: str) -> Mapping[str, list[str]]:
-    """Arm -> the recipe hashes of a study's planned runs, seed by seed."""
-    jobs = expand(study(name))
-    return {arm: [recipe_hash(job.recipe) for job in jobs if job.arm == arm] for arm in study(name).arms}
+def planned(name: str, tier: str = TINY) -> Mapping[str, list[str]]:
+    """Arm -> the recipe hashes of a study's planned runs at a tier, seed by seed."""
+    experiment = study(name, tier)
+    jobs = expand(experiment)
+    return {arm: [recipe_hash(job.recipe) for job in jobs if job.arm == arm] for arm in experiment.arms}
+
+
+def all_planned(tier: str = TINY) -> set[str]:
+    """The recipe hashes of the planned runs of all studies at a tier."""
+    return {key for one in studies() for keys in planned(one.name, tier).values() for key in keys}
+
+
+def same_origin(runs: Iterable[Run], what: str) -> None:
+    """Raise UsageError where runs whose recipes name the same model, or the same problems, had different ones."""
+    told = [(Recipe.model_validate(run.manifest["recipe"]), run.manifest) for run in runs]
+    for name, knob in (("model_hash", "model"), ("data_hash", "data")):
+        hashes: dict[str, set[str]] = {}  # of what the recipe says: arms may have problems of their own
+        for recipe, manifest in told:
+            hashes.setdefault(repr(getattr(recipe, knob)), set()).add(manifest[name])
+        if any(len(different) > 1 for different in hashes.values()):
+            raise UsageError(
+                f"the runs of {what} have different {name} (another base policy, or other problems), so they cannot be "
+                "compared; `or1lab runs show` prints it. Move the old ones away"
+            )
 
 
 class Borrowed(Run):
@@ -75,9 +98,10 @@ class Borrowed(Run):
         raise TypeError("a borrowed run is for reading")
 
 
-def borrowed(name: str, folder: Path) -> list[Run]:
+def borrowed(name: str, folder: Path, tier: str = TINY) -> list[Run]:
     """The runs below a folder that other studies made and that are planned arms of this one too, as its own."""
     if not (EXPERIMENTS / f"{name}.yaml").is_file():
         return []
-    runs = {key: run for key, run in by_recipe(folder).items() if run.manifest["experiment"] != name}
-    return [Borrowed(runs[key], name, arm) for arm, keys in planned(name).items() for key in keys if key in runs]
+    own, runs = tier_name(name, tier), by_recipe(folder)
+    there = [(arm, runs[key]) for arm, keys in planned(name, tier).items() for key in keys if key in runs]
+    return [Borrowed(run, own, arm) for arm, run in there if run.manifest["experiment"] != own]

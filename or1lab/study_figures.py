@@ -24,12 +24,14 @@ from or1lab.recipe import ROOT, Recipe, read_yaml
 from or1lab.recipe_errors import explain
 from or1lab.recipe_parts import Strict
 from or1lab.run_statistics import STATISTICS, Measured, accuracy_at_limit, makespan, simulated_time
-from or1lab.store import Run, find_runs
-from or1lab.studies import TIERS, by_recipe, planned
+from or1lab.store import Run
+from or1lab.studies import all_planned, by_recipe, planned, same_origin
+from or1lab.sweep import TINY
+from or1lab.tiers import option
 
 TABLE = ROOT / "experiments" / "figures.yaml"
 COLUMNS = ["panel", "read", "series", "seed", "step", "x", "y"]
-SLOTS = (1, 2, 4, 8, 16, 32, 64)  # places that decode one response at a time
+SLOTS = (1, 2, 4, 8, 16, 32, 64)  # places for 128 responses, each decoding one at a time; in proportion for more
 SHARES = (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # of the limit of an evaluation: shorter limits
 TIMES = ("time/rollout", "time/update", "time/sync", "time/other")
 KINDS = ("on-policy, no entropy bonus", "off-policy, no entropy bonus", "with an entropy bonus")
@@ -61,6 +63,13 @@ class Panel(Strict):
     study: str | None = None
 
 
+class Words(Strict):
+    """What a figure says of real models instead of the tiny world."""
+
+    labels: dict[str, str] = {}
+    note: str = ""
+
+
 class Spec(Strict):
     """A figure of `experiments/figures.yaml`."""
 
@@ -71,6 +80,13 @@ class Spec(Strict):
     switch: tuple[int, ...] = ()
     target: float | None = None
     note: str = ""
+    real: Words | None = None
+
+    def at(self, tier: str) -> Spec:
+        """The figure in the words of a tier."""
+        if tier == TINY or self.real is None:
+            return self
+        return self.model_copy(update={"labels": self.labels | self.real.labels, "note": self.real.note})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,11 +123,10 @@ def table() -> Table:
 
 
 class Shelf:
-    """The finished runs below a folder by study and arm, each read once however many figures show it."""
+    """The finished runs of a tier below a folder by study and arm, each read once however many figures show it."""
 
-    def __init__(self, folder: Path, *, tier: str = "tiny") -> None:
-        check_names([tier], TIERS, "tier")
-        self.folder = folder
+    def __init__(self, folder: Path, tier: str = TINY) -> None:
+        self.folder, self.tier = folder, tier
         self._read: dict[Path, Measured] = {}
         self._arms: dict[str, dict[str, dict[int, Run]]] = {}
 
@@ -119,26 +134,17 @@ class Shelf:
     def by_recipe(self) -> dict[str, Run]:
         return by_recipe(self.folder)
 
-    @cached_property
-    def _elsewhere(self) -> list[Run]:
-        """Finished runs outside the tiny world, which their labels alone tell apart."""
-        manifests = ((run, run.manifest) for run in find_runs(self.folder))
-        return [run for run, told in manifests if told.get("status") == "finished" and not told.get("world_hash")]
-
     def arms(self, name: str) -> dict[str, dict[int, Run]]:
-        """Arm -> seed -> run of a study, arms in its order: its planned recipes, whichever study ran them; without any,
-        runs of other tiers that carry its name. Empty if there are none."""
+        """Arm -> seed -> run of a study, arms in its order: its planned recipes, whichever study ran them. Empty if
+        there are none. Raises UsageError where runs of a real model had different bases or problems."""
         if name not in self._arms:
-            experiment, found = study(name), dict[str, dict[int, Run]]()
-            for arm, keys in planned(name).items():
+            experiment, found = study(name, self.tier), dict[str, dict[int, Run]]()
+            for arm, keys in planned(name, self.tier).items():
                 both = zip(experiment.seeds, keys, strict=True)
                 runs = {seed: self.by_recipe[key] for seed, key in both if key in self.by_recipe}
                 found |= {arm: runs} if runs else {}
-            if not found:
-                labels = [(run, run.manifest) for run in self._elsewhere]
-                for arm in experiment.arms:
-                    runs = {m["seed"]: run for run, m in labels if m["experiment"] == name and m["arm"] == arm}
-                    found |= {arm: dict(sorted(runs.items()))} if runs else {}
+            if self.tier != TINY:
+                same_origin((run for runs in found.values() for run in runs.values()), f"'{name}' in {self.folder}")
             self._arms[name] = found
         return self._arms[name]
 
@@ -149,11 +155,7 @@ class Shelf:
             metrics = run.metrics
             steps, evals = (metrics[metrics["kind"] == kind] for kind in ("step", "eval"))
             evals = evals.drop_duplicates("step", keep="last")  # the final one is the larger of two
-            try:
-                recipe = Recipe.model_validate(run.manifest["recipe"])
-            except ValidationError:
-                raise UsageError(f"{run.folder} has a recipe of another version of or1lab; move it away") from None
-            known = Measured(recipe, steps, evals, pd.DataFrame())
+            known = Measured(Recipe.model_validate(run.manifest["recipe"]), steps, evals, pd.DataFrame())
         if samples and known.samples.empty:
             frame = run.evals
             known = replace(known, samples=frame[frame["final"]] if "final" in frame else frame)
@@ -161,8 +163,9 @@ class Shelf:
         return known
 
     def everything(self) -> Iterator[Measured]:
-        """All runs of the frozen world."""
-        return (self.measured(run) for run in self.by_recipe.values())
+        """All runs of the studies at this tier."""
+        own = all_planned(self.tier)
+        return (self.measured(run) for key, run in self.by_recipe.items() if key in own)
 
 
 def with_runs(shelf: Shelf) -> list[str]:
@@ -187,7 +190,7 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
     if not arms:
         raise UsageError(
             f"no finished run of the study '{own}' in {shelf.folder}; "
-            f"make them with `or1lab sweep {own}`, or name their folder with --results"
+            f"make them with `or1lab sweep {own}{option(shelf.tier)}`, or name their folder with --results"
         )
     rows: list[list[Any]] = []
     seeds: dict[str, int] = {}
@@ -223,7 +226,8 @@ def points(curve: Curve, run: Measured) -> Iterator[tuple[int | None, float, flo
         for limit in sorted({round(share * longest) for share in SHARES} | {min(T, longest) for T in trained}):
             yield None, float(limit), accuracy_at_limit(run, limit)
     elif curve.x == "slots":
-        for slots in SLOTS:
+        more = max(1, run.recipe.D_R * run.recipe.gs // 128)
+        for slots in (more * n for n in SLOTS):
             yield None, float(slots), float(np.mean([makespan(step, slots) for step in run.steps["length/all"]]))
     elif curve.x == "arm":
         yield None, 0.0, STATISTICS[curve.y](run)

@@ -11,7 +11,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from rich.console import Console
@@ -25,6 +25,8 @@ from or1lab.store import LOCK, MANIFEST, Run, find_runs, is_locked
 from or1lab.sweep_view import Screen, print_grid, print_outcome, print_studies
 
 EXPERIMENTS = ROOT / "experiments" / "ablations"
+TINY = "tiny"  # the tier at which an experiment is what its file says
+Real = Literal["1.5b", "7b", "32b"]  # the tiers of real models, each a recipe
 STUDY = "study"  # instead of an experiment: all of EXPERIMENTS with study seeds
 NOTEBOOK = ROOT / "notebooks" / "train.ipynb"
 GRACE = 15.0  # seconds in which the children of a killed sweep are surely gone
@@ -60,6 +62,15 @@ class Paper(BaseModel):
         return self
 
 
+class Scale(BaseModel):
+    """What an experiment sets with real models beside, or instead of, what the paper printed: see tiers.py."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    set: dict[str, Any] = {}
+    arms: dict[str, dict[str, Any]] = {}
+    reached: dict[Real, float] = {}  # tier -> accuracy at which cost and length are compared, from pilots there
+
+
 class Experiment(BaseModel):
     """A question, the arms that answer it and the seeds they run with (`experiments/ablations/*.yaml`)."""
 
@@ -75,11 +86,15 @@ class Experiment(BaseModel):
     figure: str
     seconds: float | None = Field(None, gt=0)  # measured time of a run on one core, for estimates before the first one
     paper: Paper | None = None
+    scale: Scale | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
         if self.baseline not in self.arms:
             raise ValueError(f"the baseline '{self.baseline}' is no arm{did_you_mean(self.baseline, self.arms)}")
+        for name in self.scale.arms if self.scale else ():
+            if name not in self.arms:
+                raise ValueError(f"scale.arms: '{name}' is no arm{did_you_mean(name, self.arms)}")
         return self
 
 
@@ -206,6 +221,7 @@ def expand(experiment: Experiment, seeds: list[int] | None = None, out: str | Pa
 def run_sweep(
     experiment: str | Path | Experiment,
     *,
+    tier: str = TINY,
     seeds: list[int] | None = None,
     jobs: int = 2,
     resume: bool = False,
@@ -218,7 +234,8 @@ def run_sweep(
     """Run what of the grid is not done yet, `jobs` at a time, and report on `console`.
 
     A folder of experiments, or 'study' for ours, is one grid of all its studies (studies.py): what several of them name
-    runs once. Into `packed` each run that ends well is packed (pack.py), and what lies there is done.
+    runs once. `tier`: TINY, as the files stand, or one of tiers.py. Into `packed` each run that ends well is packed
+    (pack.py), and what lies there is done.
 
     Raises:
         UsageError: a wrong experiment file, recipe or notebook parameter; nothing has been started then.
@@ -227,16 +244,18 @@ def run_sweep(
     console = console or Console()
     if experiment == STUDY:
         experiment = EXPERIMENTS
-    if not isinstance(experiment, Experiment) and Path(experiment).is_dir():
-        from or1lab import studies
+    from or1lab import studies, tiers
 
-        grid, whole = studies.grid(studies.studies(Path(experiment)), Path(out), seeds, packed), Path(out)
+    if not isinstance(experiment, Experiment) and Path(experiment).is_dir():
+        chosen = [tiers.at_tier(study, tier) for study in studies.studies(Path(experiment))]
+        grid, whole = studies.grid(chosen, Path(out), seeds, packed), Path(out)
         if not grid:
             raise UsageError(f"{experiment} holds no study: no experiment with seeds from 100 on")
     else:
         if packed:
             raise UsageError("--pack is for a folder of studies; `or1lab runs pack` packs the runs of one experiment")
         loaded = experiment if isinstance(experiment, Experiment) else load_experiment(experiment)
+        loaded = tiers.at_tier(loaded, tier)
         grid, whole = expand(loaded, seeds, out), Path(out) / loaded.name
     notebooks.check_parameters(notebook, grid[0].parameters(resume))
     if dry_run:
@@ -251,7 +270,7 @@ def run_sweep(
             raise Or1labError(
                 "the sweep was stopped; what is written is kept: go on with the same command and --resume"
             ) from None
-    print_outcome(console, outcomes, whole)
+    print_outcome(console, outcomes, whole, tiers.option(tier))
     return SweepResult(outcomes, int(any(outcome.state != "finished" for outcome in outcomes)))
 
 

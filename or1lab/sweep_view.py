@@ -44,8 +44,8 @@ def print_studies(console: Console, outcomes: list[Outcome], seconds: dict[str, 
     for name in dict.fromkeys(outcome.job.experiment.name for outcome in outcomes):
         own = [outcome for outcome in outcomes if outcome.job.experiment.name == name]
         finished = sum(outcome.state == "finished" for outcome in own)
-        left = [seconds[outcome.job.name] or 0.0 for outcome in own]
-        table.add_row(name, str(len(own)), str(finished), duration(sum(left)))
+        known = [needs for outcome in own if (needs := seconds[outcome.job.name]) is not None]
+        table.add_row(name, str(len(own)), str(finished), duration(sum(known)) if len(known) == len(own) else "?")
     console.print(table)
     console.print(_estimated(outcomes, seconds, jobs), highlight=False)
 
@@ -58,8 +58,9 @@ def _estimated(outcomes: list[Outcome], seconds: dict[str, float | None], jobs: 
     return f"{len(outcomes)} jobs, {jobs} at a time; estimated time: {total}"
 
 
-def print_outcome(console: Console, outcomes: list[Outcome], folder: Path) -> None:
-    """The end of a sweep: what is finished, and for each failure where, why and how to go on."""
+def print_outcome(console: Console, outcomes: list[Outcome], folder: Path, option: str) -> None:
+    """The end of a sweep: what is finished, and for each failure where, why and how to go on. `option`: of the command
+    that draws the figure."""
     finished = [outcome for outcome in outcomes if outcome.state == "finished"]
     for outcome in outcomes:
         job = outcome.job
@@ -76,7 +77,8 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path) -> No
     )
     if len(finished) == len(outcomes) and not outcomes[0].job.of_many:
         figure = outcomes[0].job.experiment.figure
-        console.print(f"figure: or1lab figures {figure} --results {folder.parent}", soft_wrap=True, highlight=False)
+        command = f"or1lab figures {figure} --results {folder.parent}{option}"
+        console.print(f"figure: {command}", soft_wrap=True, highlight=False)
 
 
 class Screen:

@@ -11,17 +11,19 @@ import pandas as pd
 from rich.console import Console
 
 from or1lab import results, stats
+from or1lab.claims import study
 from or1lab.errors import check_names
 from or1lab.measured import Measured
 from or1lab.paper_tables import SHEETS
 from or1lab.sheet import Cell, Sheet, number
 from or1lab.store import Run, full_disk_explained
-from or1lab.sweep import EXPERIMENTS, load_experiment
+from or1lab.sweep import EXPERIMENTS, TINY, Experiment
+from or1lab.tiers import tier_name
 
 
-def arms(runs: list[Run]) -> Sheet:
+def arms(experiment: Experiment, runs: list[Run]) -> Sheet:
     """The arms of an experiment, one row each, and a line for the difference of each to the baseline."""
-    frame, experiment = results.summaries(runs), load_experiment(runs[0].manifest["experiment"])
+    frame = results.summaries(runs)
     rows = [_row(arm) for _, arm in frame.groupby("label", sort=False)]
     lines = [contrast(frame, experiment.baseline, arm) for arm in experiment.arms if arm != experiment.baseline]
     note = "Accuracy and entropy: means with 95% intervals over runs."
@@ -76,20 +78,23 @@ def _mean(values: pd.Series, interval: Callable[[pd.Series], stats.Mean]) -> str
     return f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]" if mean.known else f"{mean.estimate:.3f}"
 
 
-def make_tables(names: list[str], folder: Path, out: Path) -> dict[Path, str]:
-    """Write the named tables (none named: the paper's, and those of experiments that have runs) to `out`.
+def make_tables(names: list[str], folder: Path, out: Path, tier: str = TINY) -> dict[Path, str]:
+    """Write the named tables (none named: the paper's, and those of experiments that have runs at the tier) to `out`.
 
     Returns:
         The text of each markdown file, by its path; name.html and name.tex lie beside it.
 
     Raises:
-        UsageError: an unknown table, or no finished run of its experiment below `folder`.
+        UsageError: an unknown table or tier, or no finished run of its experiment below `folder`.
     """
-    experiments = {path.stem: path.stem for path in sorted(EXPERIMENTS.glob("*.yaml"))}
+    experiments = {path.stem: tier_name(path.stem, tier) for path in sorted(EXPERIMENTS.glob("*.yaml"))}
     check_names(names, [*SHEETS, *experiments], "table")
     measured, written = Measured(folder), {}
     for name in names or [*results.with_runs(experiments, folder), *_possible(measured)]:
-        made = SHEETS[name](measured) if name in SHEETS else arms(results.finished_runs(folder, name))
+        if name in SHEETS:
+            made = SHEETS[name](measured)
+        else:
+            made = arms(study(name, tier), results.finished_runs(folder, name, tier))
         path, text = out / f"{name}.md", made.markdown()
         with full_disk_explained(out):
             out.mkdir(parents=True, exist_ok=True)

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 console = Console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
+Tier = Annotated[str, typer.Option(help="tiny (the files as they stand), or a real model: 1.5b, 7b, 32b.")]
+
 
 def print_json(value: Any) -> None:
     print(jsonlib.dumps(value, indent=2, default=str))
+
+
+@contextmanager
+def counted(total: int, what: str) -> Iterator[Callable[[object], None]]:
+    """A bar on a terminal that the function it gives, called with anything, moves on by one; nothing is left of it."""
+    errors = Console(stderr=True)
+    silent = errors.is_jupyter or not errors.is_terminal
+    # Without a thread of its own, which a process that is forked meanwhile would find half-way through a line.
+    with Progress(console=errors, transient=True, auto_refresh=False, disable=silent) as bar:
+        task = bar.add_task(what, total=total)
+
+        def one_more(_: object) -> None:
+            bar.advance(task)
+            bar.refresh()
+
+        bar.refresh()
+        yield one_more

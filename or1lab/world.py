@@ -1,8 +1,8 @@
-"""The frozen world of the studies: what it is, and the two hashes that each run in it keeps.
+"""The frozen world of the tiny studies: what it is, and the two hashes that each run in it keeps.
 
 `experiments/world.yaml` names base policy, problems and recipe by their hashes, `experiments/claims.yaml` the claims.
 Both were committed before any run of the study; one whose manifest has other hashes was made in another world, or for
-other claims.
+other claims. Runs of real models are in no world: they keep the hash of the claims alone.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def content_hash(path: Path) -> str:
 
 
 def stamps(recipe: Recipe, model_hash: str) -> dict[str, Any]:
-    """`world_hash` and `claims_hash` of a run in the frozen world; empty for a recipe of no or another world, or for
-    another base policy."""
+    """`world_hash` and `claims_hash` of a run in the frozen world, the latter alone of one in no world; empty for
+    another world or base policy."""
     if recipe.world is None:
-        return {}
+        return {"claims_hash": content_hash(CLAIMS)}
     world = read_yaml(WORLD)
     if (recipe.world, model_hash) != (world["world"], world["base"]):
         return {}

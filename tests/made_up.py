@@ -11,17 +11,20 @@ from or1lab.claims import study
 from or1lab.recipe import Recipe
 from or1lab.store import Run
 from or1lab.studies import by_recipe
-from or1lab.sweep import expand
+from or1lab.sweep import TINY, expand
 from or1lab.world import CLAIMS, WORLD, content_hash
 
 HASHES = {"world_hash": content_hash(WORLD), "claims_hash": content_hash(CLAIMS)}
 
 
-def write_study(root: Path, name: str, *, seeds: list[int] | None = None, samples: int = 40, **manifest) -> None:
-    """The runs of a study that are not below `root` yet, in its folders."""
+def write_study(
+    root: Path, name: str, *, seeds: list[int] | None = None, samples: int = 40, tier: str = TINY, **manifest
+) -> None:
+    """The runs of a study at a tier that are not below `root` yet, in its folders."""
     known = by_recipe(root) if root.exists() else {}
-    for job in expand(study(name), seeds, root):
-        extra = {"experiment": name, "arm": job.arm, "status": "finished", "seconds": 200.0, **HASHES, **manifest}
+    for job in expand(study(name, tier), seeds, root):
+        told = {"experiment": job.experiment.name, "arm": job.arm, "status": "finished", "seconds": 200.0}
+        extra = told | HASHES | manifest
         if Run(job.folder).folder.exists():
             continue
         run = Run.create(job.folder, recipe=job.recipe.resolved(), extra=extra)
@@ -49,7 +52,8 @@ def _fill(run: Run, recipe: Recipe, rng: np.random.Generator, samples: int) -> N
                 H = max(H, stage.tgt_ent * (1 + rng.normal(0, 0.08)))
             H = float(np.clip(H, 0.01, 4))
             accuracy += 0.006 * (0.9 - accuracy) * min(H, 0.4) / 0.25 - 0.01 * (H > 1) + rng.normal(0, 0.001)
-            lengths = np.minimum(rng.gamma(1.6, 22 - 0.05 * at, size=stage.D_R * stage.gs).astype(int) + 4, stage.T)
+            drawn = rng.gamma(1.6, max(4, 22 - 0.05 * at), size=min(128, stage.D_R * stage.gs))
+            lengths = np.minimum(drawn.astype(int) + 4, stage.T)
             cut = float((lengths == stage.T).mean())
             values = {
                 "reward/mean": accuracy * (1 - cut) + rng.normal(0, 0.03),

@@ -12,8 +12,8 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
+from or1lab import figures, paper, paper_figures
 from or1lab import measured as measuring
-from or1lab import paper, paper_figures
 from or1lab.figures import PAPER, make_figures
 from or1lab.measured import Measured
 from or1lab.plots import style
@@ -188,6 +188,15 @@ def test_files_are_the_same_again_and_the_csv_holds_the_data(tmp_path):
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
     data = pd.read_csv(made[-1])
     assert list(data["y"]) == [12600, 5400, 8800, 11100] and set(data["read"]) == {"eye"}
+
+
+def test_many_figures_are_drawn_by_several_processes_and_are_the_same(tmp_path, monkeypatch):
+    names = ["figure5b", "figure2"]
+    one_by_one = make_figures(names, tmp_path, tmp_path / "a")
+    monkeypatch.setattr(figures, "FEW", 1)
+    side_by_side = make_figures(names, tmp_path, tmp_path / "b")
+    assert [path.name for path in side_by_side] == [path.name for path in one_by_one]
+    assert [path.read_bytes() for path in side_by_side] == [path.read_bytes() for path in one_by_one]
 
 
 def test_no_name_means_the_papers_figures_and_those_with_runs(tmp_path, monkeypatch):

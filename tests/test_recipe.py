@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from or1lab import paper
 from or1lab.errors import UsageError
 from or1lab.recipe import RECIPES, Recipe, load_recipe, recipe_hash
 from or1lab.recipe_errors import FOREIGN_NAMES
@@ -200,3 +201,85 @@ def test_the_released_controller_comes_with_its_own_settings():
     assert (paper.delta, paper.c_max, paper.entropy_source) == (0.005, None, "sampler")
     world = load_recipe("tiny", ["entropy=released"])  # what a recipe sets itself stays
     assert (world.delta, world.c_max, world.entropy_source) == (0.002, 0.1, "kept")
+
+
+def test_a_base_is_what_a_recipe_stands_on(tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("base: 7b\neval.tau: 0.6  # mine\nstages: [{steps: 5}]\ndelta: 1.0e-4\n")
+    recipe, table = rows(str(own), [])
+    written_out = load_recipe("7b", ["eval.tau=0.6", "stages=[{steps: 5}]", "delta=1e-4"])
+    assert recipe_hash(recipe) == recipe_hash(written_out) and (recipe.name, written_out.name) == ("mine", "7b")
+    by = {row["key"]: (row["set_by"], row["source"]) for row in table}
+    assert by["eval.tau"] == ("mine.yaml:2", "mine") and by["stages.0.steps"][0] == "mine.yaml:3"
+    assert by["tgt_ent"][0].startswith("7b.yaml:") and by["tgt_ent"][1] == "paper §8.1"
+    assert by["eval.k"][0].startswith("7b.yaml:")
+    assert by["name"][0] == "default" and "base" not in by and "stages.1.steps" not in by
+    above = tmp_path / "above.yaml"
+    above.write_text(f"base: {own}\ndelta: 0.5\n")
+    assert (load_recipe(above).delta, load_recipe(above).eval.tau) == (0.5, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: 7bb", "no recipe '7bb'.*did you mean '7b'"),
+        ("base: {itself}", "a recipe that is its own base"),
+        ("base: 7b\nevl.tau: 1.0", "unknown key 'evl'.*did you mean 'eval'"),
+        ("base: 7b\nstages.7.steps: 1", "no element '7'"),
+    ],
+)
+def test_a_base_that_is_none_is_told(tmp_path, text, message):
+    path = tmp_path / "itself.yaml"
+    path.write_text(text.format(itself=path))
+    with pytest.raises(UsageError, match=message):
+        load_recipe(path)
+
+
+# What a -released recipe may differ in from the one it is named after, beside T, stages and micro_tokens.
+RELEASED = {"name", "entropy", "entropy_source", "delta", "c_max", "loss", "partial", "stage_start", "online_filter"}
+
+
+@pytest.mark.parametrize(("name", "tau"), [("7b", 0.6), ("math-7b", 0.6), ("32b", 1.0)])
+def test_released_recipes_are_those_of_the_scripts(name, tau):
+    told = paper.load("settings")["scripts"]
+    printed, released = load_recipe(name), load_recipe(f"{name}-released")
+    assert (released.clip_low, released.clip_high) == (told["all"]["clip"],) * 2
+    for key in ("lr", "tgt_ent", "c_max", "c_min", "delta", "tau", "grad_clip", "weight_decay", "adv_eps"):
+        assert getattr(released, key) == told["all"][key], key
+    assert (released.eval.tau, released.eval.k, released.eval.every) == (tau, told["all"]["eval_k"], 20)
+    assert sorted(released.eval.temperatures) == told["all"]["eval_tau"]
+    assert list(released.adam_betas) == told["all"]["adam_betas"]
+    scripts = [row for row in told["rows"] if row["script"].startswith(f"{name}_")]
+    stages = [released.stage(i) for i in range(len(released.stages))]
+    differ = {key for key in Recipe.model_fields if getattr(printed, key) != getattr(released, key)}
+    if scripts:
+        for stage, row in zip(stages, scripts, strict=True):
+            assert {key: getattr(stage, key) for key in ("T", "D_R", "D_T", "gs")} == {
+                key: row[key] for key in ("T", "D_R", "D_T", "gs")
+            }
+            assert stage.data.prompt_limit == row["prompt_limit"]
+        assert differ - {"micro_tokens", "eval"} == RELEASED | {"T", "stages"}
+    else:  # there is none of Math-7B: contexts and batches as printed
+        assert differ == RELEASED | {"eval"}
+    assert released.micro_tokens >= released.max_T + released.data.prompt_limit
+
+
+def test_the_recipe_for_one_gpu_is_ours_and_says_so():
+    recipe, table = rows("1.5b", [])
+    own = {row["key"]: row["source"] for row in table if row["set_by"].startswith("1.5b.yaml")}
+    assert recipe.model.endswith("Qwen-1.5B") and recipe.data.offline_filter == recipe.model.partition("/")[2]
+    assert own.pop("data.offline_filter").startswith("paper §6.2")
+    assert len(own) >= 7 and all(source.startswith("ours: ") for source in own.values())
+    assert [recipe.stage(i).T for i in (0, 1)] == [8192, 16384] and recipe.N_SGD == 1
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_show_prints_the_arithmetic_of_every_recipe(path):
+    recipe, table = rows(path.stem, [])
+    lines = arithmetic(recipe)
+    assert len(lines) == len(recipe.stages)
+    for i, line in enumerate(lines):
+        stage = recipe.stage(i)
+        assert f"T = {stage.T}; {stage.D_R} prompts x {stage.gs} = {stage.D_R * stage.gs} responses a step" in line
+        assert f"N_SGD = ({stage.D_R} / {stage.D_T}) x {stage.N_reuse} = {stage.N_SGD} (" in line
+    assert all(row["source"] for row in table)

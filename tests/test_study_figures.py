@@ -133,9 +133,25 @@ def test_runs_of_another_study_count_those_of_another_world_do_not(tmp_path):
         study_figures.data("kl", shelf)
 
 
-def test_runs_of_other_tiers_are_known_by_their_labels(tmp_path):
-    write_study(tmp_path, "kl", seeds=[7], world_hash=None)
-    assert study_figures.Shelf(tmp_path).arms("kl")["none"].keys() == {7}
+def test_a_tier_has_its_own_runs_and_words(tmp_path):
+    write_study(tmp_path, "alpha_prelim", seeds=[100])
+    write_study(tmp_path, "alpha_prelim", seeds=[101], tier="7b", world_hash=None)
+    tiny, real = study_figures.Shelf(tmp_path), study_figures.Shelf(tmp_path, "7b")
+    assert tiny.arms("alpha_prelim")["alpha-1e-3"].keys() == {100} and len(list(tiny.everything())) == 2
+    assert real.arms("alpha_prelim")["alpha-1e-3"].keys() == {101} and len(list(real.everything())) == 2
+    assert max(study_figures.data("alpha_prelim", real).query("read == 'ours'")["step"]) == 1000
+    spec = TABLE.figures["fixed_alpha"]
+    assert "20 times" in spec.at("tiny").note and "20 times" not in spec.at("7b").note
+    assert TABLE.figures["diversity"].at("7b").labels["D_R-32"] == "D_R = 32"
+    with pytest.raises(UsageError, match="or1lab sweep kl --tier 7b"):
+        study_figures.data("kl", real)
+
+
+@pytest.mark.parametrize("name", TABLE.figures)
+def test_no_word_of_the_tiny_world_is_left_at_a_tier_of_real_models(name):
+    spec = TABLE.figures[name].at("7b")
+    assert not [text for text in (*spec.labels.values(), spec.note) if "ours" in text.lower() and "paper" not in text]
+    assert set(spec.labels) <= set(study(spec.study or name).arms) and "times ours" not in spec.note
 
 
 # ------------------------------------------------------------------------------------------------- drawing

@@ -88,7 +88,7 @@ def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve]) -> Figure:
                     axes.axhline(target, color=GREY, linestyle="--", linewidth=0.9, zorder=1)
         _legend(made, frame, looks, spec)
         made.supxlabel(_note(frame, spec, notes), x=0.01, ha="left", fontsize=8)
-        return style.settle(made)
+        return made
 
 
 def _looks(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -37,17 +37,6 @@ def figure(height: float, *, rows: int = 1, columns: int = 1) -> tuple[Figure, A
     return made, made.subplots(rows, columns, squeeze=False)
 
 
-def settle(made: Figure) -> Figure:
-    """Lay a figure out once, at the size it is saved in, or each format would do it again. Call it inside `theme`."""
-    engine, dpi = made.get_layout_engine(), made.dpi
-    if engine is not None:
-        made.dpi = matplotlib.rcParams["savefig.dpi"]
-        engine.execute(made)
-        made.set_layout_engine("none")
-        made.dpi = dpi
-    return made
-
-
 def symbols(text: str) -> str:
     """Symbols of the paper as they are printed: N_SGD, N_reuse, D_R and D_T with their index set low."""
     return re.sub(r"\b([ND])_(SGD|reuse|R|T)\b", r"$\1_{\\mathrm{\2}}$", text)
@@ -57,7 +46,12 @@ def save(made: Figure, stem: Path) -> list[Path]:
     """Write `stem`.png and `stem`.pdf, byte for byte the same for the same figure."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     png, pdf = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.pdf")
-    with theme():
+    with theme(), matplotlib.rc_context({"figure.constrained_layout.use": False}):
+        if (engine := made.get_layout_engine()) is not None:  # laid out once, in the size that it is saved in
+            made.dpi, dpi = matplotlib.rcParams["savefig.dpi"], made.dpi
+            engine.execute(made)
+            made.set_layout_engine(None)  # with an engine, even one that does nothing, savefig draws all of it twice
+            made.dpi = dpi
         made.savefig(png, metadata={"Software": None})
         made.savefig(pdf, metadata={"CreationDate": None})
     return [png, pdf]
