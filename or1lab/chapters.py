@@ -56,7 +56,8 @@ class Chapter:
         if others := len(set(there) - found):
             told.append(f"{others} others there do not count: they are copies, or of another world or tier")
         if not found:
-            told.append("`make study` makes them" if self.shelf.folder.is_dir() else "there is no such folder")
+            mend = f"`or1lab sweep study{option(self.tier)}` makes them"
+            told.append(mend if self.shelf.folder.is_dir() else "there is no such folder")
         return "; ".join(told)
 
     def _runs(self, name: str) -> list[Run]:
@@ -96,9 +97,8 @@ class Chapter:
         if len(frame := self.data(name)):
             return self._made[name][1](frame)
         own = study_figures.table().study(name)
-        print(
-            f"{study(own, self.tier).title}: no finished run in {self.results}; `or1lab sweep {own}{option(self.tier)}` makes them."
-        )
+        title, mend = study(own, self.tier).title, f"`or1lab sweep {own}{option(self.tier)}` makes them"
+        print(f"{title}: no finished run in {self.results}; {mend}.")
         return None
 
     # ------------------------------------------------------------------------------------------------- sentences

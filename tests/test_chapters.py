@@ -133,7 +133,7 @@ def test_chapters_on_partial_results(name, runs, capsys):
 
 def test_results_that_are_not_there_or_not_ours(tmp_path, runs, capsys):
     assert "there is no such folder" in repr(Chapter(str(tmp_path / "none")))
-    assert "`make study` makes them" in repr(Chapter(str(tmp_path)))
+    assert "`or1lab sweep study` makes them" in repr(Chapter(str(tmp_path)))
     assert re.search("12 finished runs of the study, tier tiny$", repr(Chapter(str(runs))))
     write_study(tmp_path, "kl", seeds=[100], world_hash="another")
     (tmp_path / "foreign").mkdir()
