@@ -17,7 +17,7 @@ from or1lab.recipe import ROOT
 HEAVY = {"torch", "transformers", "trl", "vllm", "wandb"}
 SMALL = Path(__file__).parent / "small.yaml"
 COMMANDS = [
-    "doctor", "show", "train", "preview", "evaluate", "sweep", "figures", "tables", "runs list", "runs show",
+    "doctor", "show", "train", "preview", "evaluate", "sweep", "figures", "tables", "report", "runs list", "runs show",
     "suites", "tiny build", "verify math", "data stats", "data show", "data convert", "data curate",
 ]  # fmt: skip
 
