@@ -1,21 +1,33 @@
-"""`or1lab claims`: the ledger as a table, in a terminal or as markdown, or as JSON."""
+"""`or1lab claims`: the ledger as a table in a terminal, or as JSON; its words and its sheet for notebooks."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
 from or1lab.terminal import Json, console, print_json
 
 if TYPE_CHECKING:
+    from or1lab.claims import Claim
     from or1lab.ledger import Entry
+    from or1lab.sheet import Sheet
 
 HEADINGS = ("claim", "paper's evidence", "ours", "verdict", "comment")
+FAMILIES = {"primary": "primary claims", "secondary": "secondary claims (exploratory)"}
 STYLES = {"holds": "green", "reversed": "red", "does not hold": "yellow"}
+WIDE = 110  # columns of a terminal: in a narrower one evidence and comment stand below the claim
+EFFECTS = (
+    "Effects are turned so that they are positive, or factors above 1, where the claim is right; in brackets their "
+    "intervals over runs."
+)
 
 
 def claims(
@@ -28,36 +40,80 @@ def claims(
     entries = ledger(results)
     if json:
         print_json({"claims": [entry.plain() for entry in entries]})
-        return
-    for family in ("primary", "secondary"):
-        own = [entry for entry in entries if entry.claim.family == family]
-        table = Table(title=f"{family} claims" + (" (exploratory)" if family == "secondary" else ""))
-        for heading in HEADINGS:
-            table.add_column(heading, overflow="fold")
-        for entry in own:
-            table.add_row(*cells(entry), style=STYLES.get(entry.verdict, ""))
+    else:
+        show(entries, console)
+
+
+def show(entries: Sequence[Entry], console: Console) -> None:
+    """Print the ledger: five columns in a wide terminal, three in a narrow one. What a claim says is no markup."""
+    wide = console.width >= WIDE
+    for family, title in FAMILIES.items():
+        columns = [Column("claim", ratio=5), Column("ours", width=18), Column("verdict", width=13)]
+        if wide:
+            columns = [columns[0], Column("paper's evidence", ratio=3), *columns[1:], Column("comment", ratio=2)]
+        table = Table(*columns, title=title, box=box.HORIZONTALS, show_lines=True, title_justify="left", expand=True)
+        for entry in (entry for entry in entries if entry.claim.family == family):
+            claim, style = entry.claim, STYLES.get(entry.verdict, "")
+            told = Text(f"{claim.statement} ({claim.where})")
+            told.append(f"\n{compared(claim)}", "dim")
+            middle = [Text("\n".join(numbers(entry))), Text(entry.verdict, style)]
+            if wide:
+                table.add_row(told, Text(claim.evidence), *middle, Text(entry.comment))
+            else:
+                told.append(f"\npaper: {claim.evidence}", "dim")
+                table.add_row(told.append(f"\n{entry.comment}" if entry.comment else ""), *middle)
         console.print(table)
+    console.print(EFFECTS)
     console.print(tally(entries), highlight=False)
 
 
-def cells(entry: Entry) -> tuple[str, ...]:
-    """One row: the columns of HEADINGS."""
-    claim = entry.claim
-    return f"{claim.statement} ({claim.where})", claim.evidence, ours(entry), entry.verdict, entry.comment
+def sheet(entries: Sequence[Entry]) -> Sheet:
+    """The ledger as a sheet, a group a family."""
+    from or1lab.sheet import Cell, Sheet
+
+    groups: dict[str, list[list[Cell]]] = {title: [] for title in FAMILIES.values()}
+    for entry in entries:
+        claim, ours = entry.claim, ", ".join([compared(entry.claim), *numbers(entry)])
+        texts = (f"{claim.statement} ({claim.where})", claim.evidence, ours, entry.verdict, entry.comment)
+        groups[FAMILIES[claim.family]].append(list(map(Cell, texts)))
+    return Sheet(HEADINGS, groups, notes=[EFFECTS, tally(entries)], left=len(HEADINGS))
 
 
-def ours(entry: Entry) -> str:
-    """`+0.120 [+0.080, +0.160], 5 seeds an arm`, a factor on the log scale; empty without runs."""
+def sentence(entry: Entry) -> str:
+    """A claim in a line: verdict, statement, what was compared and found, the paper's evidence."""
+    claim, comment = entry.claim, entry.comment
+    line = f"{entry.verdict.capitalize()} ({claim.family}): {claim.statement}"
+    if entry.effect is not None:
+        effect, interval, seeds = numbers(entry)
+        comment = "; ".join(filter(None, [f"{compared(claim)}: {effect} {interval}, {seeds}", comment]))
+    place = claim.where.replace("ours", "Ours", 1) if claim.where.startswith("ours") else f"Paper, {claim.where}"
+    told = f"{place}: {claim.evidence}" if claim.evidence != "none" else place
+    return f"{line} {comment[:1].upper()}{comment[1:]}. {told}."
+
+
+def compared(claim: Claim) -> str:
+    """`final accuracy: 1-64-64-1 against 4-64-16-1`."""
+    statistic = claim.statistic.replace("_", " ")
+    if claim.kind == "ordered":
+        return f"{statistic}, rising from {' over '.join(claim.arms)}"
+    other = claim.arms[-1] if claim.against is None else f"{claim.against:g}"
+    return f"{statistic}, {claim.arms[0]} against {other}"
+
+
+def numbers(entry: Entry) -> tuple[str, ...]:
+    """`+0.120`, `[+0.080, +0.160]` and `5 seeds an arm`; factors on the log scale; nothing without an effect."""
+    from or1lab.sheet import number
+
     if entry.effect is None:
-        return ""
-    sign = "x {:.2f}" if entry.claim.scale == "log" else "{:+.3f}"
+        return ()
+    sign, form = ("×", ".2f") if entry.claim.scale == "log" else ("", "+.3f")
     inside = "no interval"
     if entry.low is not None and entry.high is not None:
-        inside = f"{sign.format(entry.low)}, {sign.format(entry.high)}"
-    return f"{sign.format(entry.effect)} [{inside}], {entry.seeds} seeds an arm"
+        inside = f"{number(entry.low, form)}, {number(entry.high, form)}"
+    return f"{sign}{number(entry.effect, form)}", f"[{inside}]", f"{entry.seeds} seeds an arm"
 
 
-def tally(entries: list[Entry]) -> str:
+def tally(entries: Sequence[Entry]) -> str:
     """How many claims have which verdict, in one line."""
     counts = Counter(entry.verdict for entry in entries)
     return f"{len(entries)} claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())

@@ -39,22 +39,25 @@ def make_figures(names: list[str], folder: Path, out: Path) -> list[Path]:
     Raises:
         UsageError: an unknown figure, or no finished run of its experiment below `folder`.
     """
-    table = study_figures.table()
-    check_names(names, [DEMO, *table.figures, *PAPER], "figure")
+    check_names(names, [DEMO, *study_figures.table().figures, *PAPER], "figure")
     measured, shelf = Measured(folder), study_figures.Shelf(folder)
-    jobs: list[tuple[Path, pd.DataFrame, Draw]] = []
-    for name in names or [*results.with_runs({DEMO: DEMO}, folder), *study_figures.with_runs(shelf), *PAPER]:
-        if name in PAPER:
-            jobs.append((out / name, paper_figures.data(name, measured), PAPER[name]))
-        elif name == DEMO:
-            jobs.append((out / name, results.curves(results.finished_runs(folder, DEMO)), entropy.arms))
-        else:
-            draw = partial(study.draw, spec=table.figures[name], curves=table.curves)
-            jobs.append((out / name, study_figures.data(name, shelf), draw))
+    chosen = names or [*results.with_runs({DEMO: DEMO}, folder), *study_figures.with_runs(shelf), *PAPER]
+    jobs = [(out / name, *prepared(name, measured, shelf)) for name in chosen]
     if len(jobs) <= FEW:
         return [path for job in jobs for path in _write(job)]
     with ProcessPoolExecutor() as pool:
         return [path for paths in pool.map(_write, jobs) for path in paths]
+
+
+def prepared(name: str, measured: Measured, shelf: study_figures.Shelf) -> tuple[pd.DataFrame, Draw]:
+    """The data of a figure, and what draws it. Raises UsageError without a finished run of its experiment."""
+    if name in PAPER:
+        return paper_figures.data(name, measured), PAPER[name]
+    if name == DEMO:
+        return results.curves(results.finished_runs(shelf.folder, DEMO)), entropy.arms
+    table = study_figures.table()
+    draw = partial(study.draw, spec=table.figures[name], curves=table.curves)
+    return study_figures.data(name, shelf), draw
 
 
 def _write(job: tuple[Path, pd.DataFrame, Draw]) -> list[Path]:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from or1lab.claims import Claim, load_claims, study
+from or1lab.errors import check_names
 from or1lab.run_statistics import STATISTICS, Measured, simulated_time
 from or1lab.store import Run
-from or1lab.studies import by_recipe, planned
+from or1lab.studies import TIERS, by_recipe, planned
 from or1lab.verdicts import Answer, Effect, Question, contrast, primary, secondary
 from or1lab.world import CLAIMS, content_hash
 
@@ -52,8 +53,9 @@ class Entry:
         }  # fmt: skip
 
 
-def ledger(folder: Path, claims: Sequence[Claim] | None = None) -> list[Entry]:
-    """Every claim (default: all of claims.yaml, primary ones first) by the runs below `folder`."""
+def ledger(folder: Path, claims: Sequence[Claim] | None = None, *, tier: str = "tiny") -> list[Entry]:
+    """Every claim (default: all of claims.yaml, primary ones first) by the runs below `folder` at a tier."""
+    check_names([tier], TIERS, "tier")
     claims = load_claims() if claims is None else claims
     found = by_recipe(folder)
     measured: dict[str, Measured] = {}

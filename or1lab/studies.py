@@ -17,6 +17,8 @@ from or1lab.store import Run, find_runs
 from or1lab.sweep import EXPERIMENTS, Experiment, Job, expand, load_experiment
 from or1lab.world import WORLD, content_hash
 
+TIERS = ("tiny",)  # of which there is a frozen world
+
 
 def studies(folder: Path = EXPERIMENTS) -> list[Experiment]:
     """The experiments of a folder with study seeds (from 100 on, unlike the demo's), those of primary claims first."""
@@ -46,7 +48,7 @@ def by_recipe(folder: Path) -> dict[str, Run]:
     found, here = dict[str, Run](), content_hash(WORLD)
     for run in find_runs(folder):
         manifest = run.manifest
-        if manifest["status"] == "finished" and manifest.get("world_hash") == here:
+        if manifest.get("status") == "finished" and manifest.get("world_hash") == here:
             found.setdefault(manifest["recipe_hash"], run)
     return found
 

@@ -19,13 +19,13 @@ from pydantic import Field, ValidationError
 
 from or1lab import paper
 from or1lab.claims import study
-from or1lab.errors import UsageError
+from or1lab.errors import UsageError, check_names
 from or1lab.recipe import ROOT, Recipe, read_yaml
 from or1lab.recipe_errors import explain
 from or1lab.recipe_parts import Strict
 from or1lab.run_statistics import STATISTICS, Measured, accuracy_at_limit, makespan, simulated_time
 from or1lab.store import Run, find_runs
-from or1lab.studies import by_recipe, planned
+from or1lab.studies import TIERS, by_recipe, planned
 
 TABLE = ROOT / "experiments" / "figures.yaml"
 COLUMNS = ["panel", "read", "series", "seed", "step", "x", "y"]
@@ -72,10 +72,26 @@ class Spec(Strict):
     target: float | None = None
     note: str = ""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the panels are called in the frame: by their curves, with their places where two have the same."""
+        curves = [panel.curve for panel in self.panels]
+        return tuple(c if curves.count(c) == 1 else f"{c}-{n}" for n, c in enumerate(curves, start=1))
+
 
 class Table(Strict):
     curves: dict[str, Curve]
     figures: dict[str, Spec]
+
+    def study(self, name: str) -> str:
+        """The study whose arms a figure shows. Raises UsageError for an unknown figure."""
+        check_names([name], self.figures, "figure")
+        return self.figures[name].study or name
+
+    def curve(self, name: str, panel: str) -> Curve:
+        """The curve of a figure's panel."""
+        spec = self.figures[name]
+        return self.curves[spec.panels[spec.names.index(panel)].curve]
 
 
 @cache
@@ -93,7 +109,8 @@ def table() -> Table:
 class Shelf:
     """The finished runs below a folder by study and arm, each read once however many figures show it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, tier: str = "tiny") -> None:
+        check_names([tier], TIERS, "tier")
         self.folder = folder
         self._read: dict[Path, Measured] = {}
         self._arms: dict[str, dict[str, dict[int, Run]]] = {}
@@ -106,7 +123,7 @@ class Shelf:
     def _elsewhere(self) -> list[Run]:
         """Finished runs outside the tiny world, which their labels alone tell apart."""
         manifests = ((run, run.manifest) for run in find_runs(self.folder))
-        return [run for run, told in manifests if told["status"] == "finished" and not told.get("world_hash")]
+        return [run for run, told in manifests if told.get("status") == "finished" and not told.get("world_hash")]
 
     def arms(self, name: str) -> dict[str, dict[int, Run]]:
         """Arm -> seed -> run of a study, arms in its order: its planned recipes, whichever study ran them; without any,
@@ -132,7 +149,11 @@ class Shelf:
             metrics = run.metrics
             steps, evals = (metrics[metrics["kind"] == kind] for kind in ("step", "eval"))
             evals = evals.drop_duplicates("step", keep="last")  # the final one is the larger of two
-            known = Measured(Recipe.model_validate(run.manifest["recipe"]), steps, evals, pd.DataFrame())
+            try:
+                recipe = Recipe.model_validate(run.manifest["recipe"])
+            except ValidationError:
+                raise UsageError(f"{run.folder} has a recipe of another version of or1lab; move it away") from None
+            known = Measured(recipe, steps, evals, pd.DataFrame())
         if samples and known.samples.empty:
             frame = run.evals
             known = replace(known, samples=frame[frame["final"]] if "final" in frame else frame)
@@ -146,7 +167,7 @@ class Shelf:
 
 def with_runs(shelf: Shelf) -> list[str]:
     """The figures of whose study there is a finished run."""
-    return [name for name, spec in table().figures.items() if shelf.arms(spec.study or name)]
+    return [name for name in table().figures if shelf.arms(table().study(name))]
 
 
 # -------------------------------------------------------------------------------------------------------- frames
@@ -154,13 +175,14 @@ def with_runs(shelf: Shelf) -> list[str]:
 
 def data(name: str, shelf: Shelf) -> pd.DataFrame:
     """The frame of a figure. Its attributes say what the drawing needs beside it: `seeds` (arm -> runs), `switches`
-    (panel -> steps at which a stage of ours begins) and `target` (our target entropy, where a controller is on).
+    (panel -> steps at which a stage of ours begins) and `target` (our target entropy, where a controller is on). Of a
+    panel whose arms have no finished run it has no row of ours.
 
     Raises:
         UsageError: there is no finished run of the figure's study.
     """
     spec = table().figures[name]
-    own = spec.study or name
+    own = table().study(name)
     arms = shelf.arms(own)
     if not arms:
         raise UsageError(
@@ -169,28 +191,26 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
         )
     rows: list[list[Any]] = []
     seeds: dict[str, int] = {}
-    switches: list[set[int]] = [set() for _ in spec.panels]
+    switches: dict[str, set[int]] = {name: set() for name in spec.names}
     targets = set()
-    for number, panel in enumerate(spec.panels):
+    for place, panel in zip(spec.names, spec.panels, strict=True):
         curve = table().curves[panel.curve]
         for series, read, x, y in theirs(panel.paper):
-            rows.append([number, read, spec.same.get(series, series), None, None, x, y])
+            rows.append([place, read, spec.same.get(series, series), None, None, x, y])
         for arm, runs in shelf.arms(panel.study or own).items():
             if panel.arms and arm not in panel.arms:
                 continue
             for seed, run in runs.items():
                 measured = shelf.measured(run, samples=curve.x == "limit")
-                rows += [[number, "ours", arm, seed, *point] for point in points(curve, measured)]
-                switches[number].update(np.cumsum([stage.steps for stage in measured.recipe.stages])[:-1].tolist())
+                rows += [[place, "ours", arm, seed, *point] for point in points(curve, measured)]
+                switches[place].update(np.cumsum([stage.steps for stage in measured.recipe.stages])[:-1].tolist())
                 if measured.recipe.entropy not in ("none", "constant"):
                     targets.add(measured.recipe.tgt_ent)
             seeds.setdefault(arm, len(runs))
         if curve.x == "forecast":
-            rows += [[number, *row] for row in sorted(_forecasts(shelf), key=lambda row: KINDS.index(row[1]))]
+            rows += [[place, *row] for row in sorted(_forecasts(shelf), key=lambda row: KINDS.index(row[1]))]
     frame = pd.DataFrame(rows, columns=COLUMNS).astype({"seed": "Int64", "step": "Int64", "x": float, "y": float})
-    names = [panel.curve for panel in spec.panels]
-    frame["panel"] = frame["panel"].map(lambda n: names[n] if names.count(names[n]) == 1 else f"{names[n]}-{n + 1}")
-    stages = dict(zip(frame["panel"].unique(), map(sorted, switches), strict=True))
+    stages = {place: sorted(steps) for place, steps in switches.items()}
     frame.attrs = {"seeds": seeds, "switches": stages, "target": min(targets) if len(targets) == 1 else None}
     return frame
 

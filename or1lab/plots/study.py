@@ -37,6 +37,7 @@ PRINTED = "Hollow: as printed in the paper ({})."
 OURS = "Filled: ours, thin for each run, thick for the mean of the n runs of an arm."
 STAGES = "Dotted lines: a stage begins."
 TARGET = "Dashed lines: target entropy."
+NO_RUN = "no finished run yet"
 PALE: dict[str, Any] = {"linewidth": 0.6, "alpha": 0.4}
 GREY = "0.45"
 MARKED = 9  # markers along a curve
@@ -49,7 +50,7 @@ def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve]) -> Figure:
     A panel with curves of the paper has a row to itself, theirs on the left; the others stand two in a row.
     """
     rows: list[list[tuple[str, str, Panel]]] = []  # per row: name in the frame, whose, panel
-    for name, panel in zip(dict.fromkeys(frame["panel"]), spec.panels, strict=True):
+    for name, panel in zip(spec.names, spec.panels, strict=True):
         if panel.paper:
             rows.append([(name, "paper", panel), (name, "ours", panel)])
         elif rows and len(rows[-1]) == 1:
@@ -67,15 +68,19 @@ def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve]) -> Figure:
                 curve, part = curves[panel.curve], frame[frame["panel"] == name]
                 x = X.get(curve.x, "")
                 if whose == "paper":
-                    told, place, x = part[part["read"] != "ours"], _places(panel.paper), panel.paper_x or x
+                    told, place, x = part[part["read"] != "ours"], places(panel.paper), panel.paper_x or x
                     notes.setdefault(told["read"].iloc[0], []).append(place)
                     _theirs(axes, told, curve, looks)
                     _dress(axes, f"Paper, {place}", x, panel.paper_label or curve.label)
                     stages, target = spec.switch, spec.target
                 else:
-                    _ours(axes, part[part["read"] == "ours"], curve, looks, spec.labels)
+                    part = part[part["read"] == "ours"]
+                    _ours(axes, part, curve, looks, spec.labels)
                     _dress(axes, panel.title or "Ours" * bool(panel.paper), x, curve.label)
                     stages, target = frame.attrs["switches"][name], frame.attrs["target"]
+                if part.empty:
+                    _empty(axes)
+                    continue
                 _scales(axes, curve)
                 for step in stages if x == X["step"] else ():
                     axes.axvline(step, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
@@ -168,6 +173,12 @@ def _dress(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_ylabel(style.symbols(y))
 
 
+def _empty(axes: Axes) -> None:
+    """A panel whose arms have no finished run yet."""
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, NO_RUN, transform=axes.transAxes, ha="center", va="center", color=GREY)
+
+
 def _scales(axes: Axes, curve: Curve) -> None:
     if curve.x in ("limit", "slots"):
         axes.set_xscale("log", base=2)
@@ -187,7 +198,7 @@ def _scales(axes: Axes, curve: Curve) -> None:
         axes.set_ylim(0, (1.16 if curve.x == "arm" else 1.07) * axes.dataLim.y1 or None)
 
 
-def _places(places: tuple[str, ...]) -> str:
+def places(places: tuple[str, ...]) -> str:
     """`figure_17/accuracy`, `figure_16/accuracy` -> Figures 17 and 16."""
     items = list(dict.fromkeys(place.partition("/")[0] for place in places))
     kind = items[0].partition("_")[0].capitalize() + "s" * (len(items) > 1)

@@ -1,0 +1,190 @@
+"""What a chapter notebook of the study shows: figures by name, the arms behind them, sentences computed from the data.
+
+The sentences give the numbers, whichever way a result falls. What has no finished run is said in a line that names the
+command that makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from matplotlib.figure import Figure
+from scipy import stats
+
+from or1lab import figures, study_figures
+from or1lab.claims import study
+from or1lab.claims_view import sentence
+from or1lab.ledger import Entry, ledger
+from or1lab.measured import Measured
+from or1lab.plots.study import X, places
+from or1lab.recipe import ROOT, read_yaml
+from or1lab.run_statistics import STATISTICS
+from or1lab.sheet import NOTHING, Cell, Sheet, number
+from or1lab.store import find_runs
+from or1lab.world import CLAIMS
+
+READ = {"ours": "ours", "eye": "the paper's, read by eye", "printed": "the paper's, as printed"}
+
+
+class Chapter:
+    """The runs below a folder (relative to the repository) at a tier, each read when first asked for.
+
+    Raises:
+        UsageError: an unknown tier.
+    """
+
+    def __init__(self, results: str, tier: str = "tiny") -> None:
+        self.results, self.tier = results, tier
+        self.shelf = study_figures.Shelf(ROOT / results, tier=tier)
+        self.measured = Measured(ROOT / results)
+        self._made: dict[str, tuple[pd.DataFrame, figures.Draw]] = {}
+
+    def __repr__(self) -> str:
+        table = study_figures.table()
+        found = {run.folder for name in table.figures for run in self._runs(table.study(name))}
+        there = [run.folder for run in find_runs(self.shelf.folder) if run.manifest.get("status") == "finished"]
+        told = [f"{self.results}: {len(found)} finished runs of the study, tier {self.tier}"]
+        if others := len(set(there) - found):
+            told.append(f"{others} others there do not count: they are copies, or of another world or tier")
+        if not found:
+            told.append("`make study` makes them" if self.shelf.folder.is_dir() else "there is no such folder")
+        return "; ".join(told)
+
+    def _runs(self, name: str) -> list[Any]:
+        return [run for runs in self.shelf.arms(name).values() for run in runs.values()]
+
+    # --------------------------------------------------------------------------------------------------- showing
+
+    def arms(self, name: str) -> Sheet:
+        """The arms of a study: what each sets, what the paper set in it, how many of its seeds are finished."""
+        experiment, runs = study(name), self.shelf.arms(name)
+        paper, labels = experiment.paper, study_figures.table().figures[experiment.figure].labels
+        rows = [
+            [arm, labels.get(arm, NOTHING), _told(own.set), _told(paper.arms.get(arm, {}) if paper else {}),
+             f"{len(runs.get(arm, {}))} of {len(experiment.seeds)}"]
+            for arm, own in experiment.arms.items()
+        ]  # fmt: skip
+        notes = [f"All arms: {_told(experiment.set)}."] if experiment.set else []
+        if paper and paper.settings:
+            notes.append(f"All of the paper's ({paper.place}): {_told(paper.settings)}.")
+        columns = ["arm", "in figures", "sets", "in the paper", "finished runs"]
+        return Sheet(columns, {"": [list(map(Cell, row)) for row in rows]}, experiment.title, notes, left=4)
+
+    def data(self, name: str) -> pd.DataFrame:
+        """The frame of a figure (study_figures.py), empty without a finished run of its study."""
+        own = study_figures.table().study(name)
+        if name not in self._made and self.shelf.arms(own):
+            self._made[name] = figures.prepared(name, self.measured, self.shelf)
+        return self._made[name][0] if name in self._made else pd.DataFrame(columns=study_figures.COLUMNS)
+
+    def figure(self, name: str) -> Figure | None:
+        """A figure of figures.yaml; without a finished run of its study none, but a printed line."""
+        if len(frame := self.data(name)):
+            return self._made[name][1](frame)
+        own = study_figures.table().study(name)
+        tier = f" --tier {self.tier}" if self.tier != "tiny" else ""
+        print(f"{study(own).title}: no finished run in {self.results}; `or1lab sweep {own}{tier}` makes them.")
+        return None
+
+    # ------------------------------------------------------------------------------------------------- sentences
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """The ledger in the order of claims.yaml, where a claim may lean on the one before it."""
+        order = [row["id"] for row in read_yaml(CLAIMS)["claims"]]
+        return sorted(ledger(self.shelf.folder, tier=self.tier), key=lambda entry: order.index(entry.claim.id))
+
+    def verdicts(self, *verdicts: str) -> None:
+        """Print the claims with these verdicts."""
+        print("\n".join(sentence(entry) for entry in self.entries if entry.verdict in verdicts) or "None.")
+
+    def say(self, name: str, *panels: str) -> None:
+        """Print what is to know of a figure's runs, its claims, and where the curves of `panels` begin and end."""
+        claims = (sentence(entry) for entry in self.entries if entry.claim.figure == name)
+        ends = (line for panel in panels for line in self._ends(name, panel))
+        print(*self._remarks(name), *claims, *ends, sep="\n")
+
+    def lead(self, name: str, panel: str, one: str, other: str) -> None:
+        """Print which of two arms ends higher in a panel over the steps, and since when, by the means of their runs."""
+        ours = self.data(name).query("panel == @panel and read == 'ours'")
+        means = ours.groupby(["series", "step"])["y"].mean().unstack("series").reindex(columns=[one, other]).dropna()
+        gap, labels = means[one] - means[other], study_figures.table().figures[name].labels
+        if gap.empty:
+            return
+        end, about = gap.iloc[-1], study_figures.table().curve(name, panel).label.replace("\n", " ")
+        ahead, behind = (labels.get(arm, arm) for arm in ((one, other) if end > 0 else (other, one)))
+        told = f"{ahead} and {behind} end equal"
+        if end:
+            since = gap.index[[-1, *np.flatnonzero(gap * end <= 0)][-1] + 1]
+            told = f"{ahead} ends {_number(abs(end))} above {behind}, and is above it from step {since} on"
+        print(f"{about}, means of the runs: {told}.")
+
+    def rank(self, x: str, y: str, *names: str) -> None:
+        """Print Spearman's rank correlation of two statistics over the runs of studies: exploratory."""
+        runs = {run.folder: self.shelf.measured(run) for name in names for run in self._runs(name)}
+        a, b = ([STATISTICS[statistic](run) for run in runs.values()] for statistic in (x, y))
+        what = f"{x} and {y} over {len(runs)} runs of {', '.join(names)}".replace("_", " ")
+        if min(len(set(a)), len(set(b))) < 3:
+            print(f"No rank correlation of {what}: fewer than three different values.")
+            return
+        found = stats.spearmanr(a, b)
+        told = f"{number(found.statistic, '+.2f')} (p = {found.pvalue:.2g})"
+        print(f"Exploratory, outside the ledger: Spearman's rank correlation of {what} is {told}.")
+
+    def _remarks(self, name: str) -> Iterator[str]:
+        """What a reader of the figure has to know of its runs: missing ones, equal ones, what entropy control did."""
+        own, labels = study_figures.table().study(name), study_figures.table().figures[name].labels
+        found, planned = len(self._runs(own)), len(study(own).arms) * len(study(own).seeds)
+        if 0 < found < planned:
+            yield f"{found} of {planned} runs are finished; a claim is looked at when all of its runs are."
+        ours = self.data(name).query("read == 'ours'").dropna(subset=["step"])
+        curves = [(str(arm), part.set_index(["panel", "seed", "step"])["y"]) for arm, part in ours.groupby("series")]
+        for (one, a), (other, b) in combinations(curves, 2):
+            both = a.index.intersection(b.index)
+            if len(both) and (a[both] == b[both]).all():
+                pair = f"{labels.get(one, one)} and {labels.get(other, other)}"
+                yield f"{pair} have the same numbers at every step: one lies behind the other."
+        acted = []
+        for arm, runs in self.shelf.arms(own).items():
+            measured = [self.shelf.measured(run) for run in runs.values()]
+            stages = {stage.entropy or run.recipe.entropy for run in measured for stage in run.recipe.stages}
+            if not stages & {"none", "constant"}:
+                share = np.mean([(run.column("entropy/alpha") > 0).mean() for run in measured])
+                acted.append(f"{share:.0%} ({labels.get(arm, arm)})")
+        if acted:
+            yield f"Share of the steps in which entropy control gave a bonus: {', '.join(acted)}."
+
+    def _ends(self, name: str, panel: str) -> Iterator[str]:
+        """A line of ours and one of the paper's: values at the first and the last x that all runs of an arm have."""
+        spec, frame = study_figures.table().figures[name], self.data(name)
+        told, curve = spec.panels[spec.names.index(panel)], study_figures.table().curve(name, panel)
+        for read, part in frame[frame["panel"] == panel].groupby("read", sort=False):
+            label, x, whose = curve.label, X.get(curve.x), READ[str(read)]
+            if read != "ours":
+                label, x, whose = told.paper_label or label, told.paper_x or x, f"{whose} off {places(told.paper)}"
+            values = []
+            for arm, own in part.groupby("series", sort=False):
+                points = own.groupby("step" if own["step"].notna().all() else "x")[["x", "y"]]
+                mean = points.mean()[points.size() == max(1, own["seed"].nunique())].to_numpy()
+                shown = mean[[0, -1]] if x else mean[:1]
+                ends = [_number(y) + (f" at {number(at, ',.5g')}" if x else "") for at, y in shown]
+                values.append(f"{spec.labels.get(str(arm), arm)} {', '.join(ends)}")
+            about = f"{told.title}: {label}" if told.title else label[0].upper() + label[1:]
+            yield f"{about}{f' by {x}' if x else ''}, {whose}: {'; '.join(values)}.".replace("\n", " ")
+
+
+def _number(value: float) -> str:
+    return number(value, ",.0f" if abs(value) >= 100 else ".3f")
+
+
+def _told(values: Mapping[str, Any]) -> str:
+    """`D_T: 8, entropy: paper`; a dash for nothing."""
+    if not values:
+        return NOTHING
+    return yaml.safe_dump(dict(values), default_flow_style=True, sort_keys=False, width=10**6).strip()[1:-1]
