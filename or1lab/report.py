@@ -34,8 +34,7 @@ CHAPTERS = (
     LEDGER, "data_mixture", "multi_stage", "advantage_mask", "temperature", "kl", "entropy_dynamics", "resources",
     "beyond", BENCHMARKS,
 )  # fmt: skip
-DOCS = ROOT / "docs"
-DECIDED = "## How a claim is decided"  # the section of claims.md that the page repeats
+METHODS = ROOT / "docs" / "methods.md"
 # Pictures with two dots a pixel (report_page.DOTS), whatever the user's own IPython is set to.
 SETTINGS = "c.InlineBackend.figure_formats = {'retina'}\n"
 
@@ -79,7 +78,7 @@ def build(
         chapters = [report_page.chapter(name, _read(Path(aside), name), failed.get(name)) for name in names]
     page = report_page.page(
         chapters,
-        methods(),
+        METHODS.read_text(encoding="utf-8"),
         facts=facts([run.manifest for run in found.values()]),
         tier=tier,
         missing=missing,
@@ -164,13 +163,6 @@ def facts(manifests: Sequence[dict[str, Any]]) -> dict[str, str]:
         "World": f"{content_hash(WORLD)} (experiments/world.yaml)",
         "Claims": f"{content_hash(CLAIMS)} (experiments/claims.yaml)",
     }
-
-
-def methods() -> str:
-    """How a claim is decided, then world, figures and limits: from our documents, headings from ## on."""
-    claims, others = ((DOCS / name).read_text(encoding="utf-8") for name in ("claims.md", "methods.md"))
-    decided = claims.partition(DECIDED)[2].partition("\n## ")[0]
-    return f"{DECIDED}{decided}\n## {others.partition('## ')[2]}"
 
 
 def contradictions() -> list[tuple[str, str]]:

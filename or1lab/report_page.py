@@ -25,6 +25,7 @@ DOTS = 2  # of a picture for a pixel of the page: sharp in print and on fine scr
 THUMBNAIL = 320  # pixels across
 PICTURE, PAGE, TEXT = "image/png", "text/html", "text/plain"
 PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}  # tags of the cells that it puts in
+NEXT = re.compile(r"## Next\b|\*Next:")  # how a notebook's last cell begins: what its reader may type
 VERSIONS = "environment.environment()"  # in the cell whose output is the same list in every notebook
 TOLD = 400  # characters of the text beside a picture
 
@@ -62,15 +63,12 @@ class _Block:
     content: str
 
 
-NEXT = _Block("heading", "## Next")  # a notebook's last section: what its reader may type
-
-
 def chapter(name: str, notebook: NotebookNode | None, error: str | None = None) -> Chapter:
     """A chapter from an executed notebook; None: it was never begun, and `error` is all there is to say."""
     made = Chapter(name, name.replace("_", " ").capitalize(), error=error)
     blocks: list[_Block] = []
     for cell in notebook.cells if notebook else ():
-        if PAPERMILL & set(cell.metadata.get("tags", ())):
+        if PAPERMILL & set(cell.metadata.get("tags", ())) or NEXT.match(cell.source):
             continue
         if cell.cell_type == "markdown":
             blocks += _prose(made, cell.source)
@@ -88,14 +86,14 @@ def page(chapters: list[Chapter], methods: str, **facts: Any) -> str:
 
     Args:
         chapters: in their order, the ledger first.
-        methods: markdown of the last chapter, its headings from ## on.
+        methods: markdown, shown from its first ## on.
         facts: what `page/report.html.j2` names beside them.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("or1lab", "page"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.get_template("report.html.j2")
-    return template.render(chapters=chapters, methods=_lower(str(markdown(methods))), **facts)
+    return template.render(chapters=chapters, methods=_lower(str(markdown(methods[methods.index("\n## ") :]))), **facts)
 
 
 def _prose(made: Chapter, source: str) -> list[_Block]:
@@ -130,8 +128,6 @@ def _shown(output: NotebookNode) -> _Block | None:
 def _html(made: Chapter, blocks: list[_Block]) -> Iterable[str]:
     heading, ids = made.title, set[str]()
     for i, block in enumerate(blocks):
-        if block == NEXT:
-            break
         if block.kind == "heading":
             level = block.content.index(" ") + 1
             words = re.sub(r"</?h\d>", "", str(markdown(block.content))).strip()

@@ -56,7 +56,7 @@ def executed(*more, title="# The KL term\n*Does it help?*\n\nBoth arms share `st
         cell("draw()", shown(image_png=png(), text_plain="<Figure size 1>")),
         cell("print(...)", printed("With the term 0.61 < 0.65 without.\nThree seeds.\n")),
         *more,
-        v4.new_markdown_cell("## Next\n- `or1lab sweep kl`"),
+        v4.new_markdown_cell("*Next: `or1lab sweep kl`.*"),
     ])  # fmt: skip
 
 
@@ -88,7 +88,7 @@ class Read(HTMLParser):
 def page_of(*chapters, **changes) -> str:
     facts = {"facts": report.facts([]), "tier": "tiny", "missing": {}, "command": "make it", "failed": {}}
     return report_page.page(
-        list(chapters), report.methods(), **{**facts, "contradictions": report.contradictions(), **changes}
+        list(chapters), report.METHODS.read_text(), **{**facts, "contradictions": report.contradictions(), **changes}
     )
 
 
@@ -167,10 +167,9 @@ def test_the_page_needs_nothing_else_and_can_be_walked_through():
     assert order == sorted(order)
 
 
-def test_methods_say_how_a_claim_is_decided_and_every_contradiction_is_listed():
+def test_methods_and_limits_are_told_and_every_contradiction_is_listed():
     page = page_of()
-    assert "<h3>How a claim is decided</h3>" in page and "the upper bound is below the smallest effect" in page
-    assert "<h3>Limits</h3>" in page
+    assert "<h3>From runs to verdicts</h3>" in page and "<h3>Limits</h3>" in page and "claims.md" not in page
     rows = report.contradictions()
     assert len(rows) == len(paper.load("contradictions")["rows"])
     places = [place for place, _ in rows]
