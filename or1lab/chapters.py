@@ -102,13 +102,13 @@ class Chapter:
 
     def verdicts(self, *verdicts: str) -> None:
         """Print the claims with these verdicts."""
-        print("\n".join(sentence(entry) for entry in self.entries if entry.verdict in verdicts) or "None.")
+        print("\n\n".join(sentence(entry) for entry in self.entries if entry.verdict in verdicts) or "None.")
 
     def say(self, name: str, *panels: str) -> None:
         """Print what is to know of a figure's runs, its claims, and where the curves of `panels` begin and end."""
         claims = (sentence(entry) for entry in self.entries if entry.claim.figure == name)
         ends = (line for panel in panels for line in self._ends(name, panel))
-        print(*self._remarks(name), *claims, *ends, sep="\n")
+        print(*self._remarks(name), *claims, *ends, sep="\n\n")
 
     def lead(self, name: str, panel: str, one: str, other: str) -> None:
         """Print which of two arms ends higher in a panel over the steps, and since when, by the means of their runs."""
@@ -123,7 +123,7 @@ class Chapter:
         if end:
             since = gap.index[[-1, *np.flatnonzero(gap * end <= 0)][-1] + 1]
             told = f"{ahead} ends {_number(abs(end))} above {behind}, and is above it from step {since} on"
-        print(f"{about}, means of the runs: {told}.")
+        print(f"\n{about[0].upper()}{about[1:]}, means of the runs: {told}.")
 
     def rank(self, x: str, y: str, *names: str) -> None:
         """Print Spearman's rank correlation of two statistics over the runs of studies: exploratory."""
@@ -131,11 +131,11 @@ class Chapter:
         a, b = ([STATISTICS[statistic](run) for run in runs.values()] for statistic in (x, y))
         what = f"{x} and {y} over {len(runs)} runs of {', '.join(names)}".replace("_", " ")
         if min(len(set(a)), len(set(b))) < 3:
-            print(f"No rank correlation of {what}: fewer than three different values.")
+            print(f"\nNo rank correlation of {what}: fewer than three different values.")
             return
         found = stats.spearmanr(a, b)
         told = f"{number(found.statistic, '+.2f')} (p = {found.pvalue:.2g})"
-        print(f"Exploratory, outside the ledger: Spearman's rank correlation of {what} is {told}.")
+        print(f"\nExploratory, outside the ledger: Spearman's rank correlation of {what} is {told}.")
 
     def _remarks(self, name: str) -> Iterator[str]:
         """What a reader of the figure has to know of its runs: missing ones, equal ones, what entropy control did."""
