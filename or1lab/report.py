@@ -20,19 +20,21 @@ import nbformat
 from rich.console import Console
 from rich.progress import track
 
+from or1lab import claims_view, paper, report_page, studies
 from or1lab import notebook as notebooks
-from or1lab import paper, report_page, studies
 from or1lab.environment import environment
 from or1lab.errors import UsageError
+from or1lab.ledger import ledger
 from or1lab.manifest import full_disk_explained
 from or1lab.recipe import ROOT
+from or1lab.store import Run
+from or1lab.study_figures import Shelf
 from or1lab.tracking import duration
 from or1lab.world import CLAIMS, WORLD, content_hash
 
-LEDGER, BENCHMARKS = "claims", "benchmarks"
-CHAPTERS = (
-    LEDGER, "data_mixture", "multi_stage", "advantage_mask", "temperature", "kl", "entropy_dynamics", "resources",
-    "beyond", BENCHMARKS,
+CHAPTERS = (  # notebooks, the ledger first
+    "claims", "data_mixture", "multi_stage", "advantage_mask", "temperature", "kl", "entropy_dynamics", "resources",
+    "beyond", "benchmarks",
 )  # fmt: skip
 METHODS = ROOT / "docs" / "methods.md"
 # Pictures with two dots a pixel (report_page.DOTS), whatever the user's own IPython is set to.
@@ -50,23 +52,21 @@ class Report:
     failed: dict[str, str]  # notebook -> why
 
 
-def build(
-    results: Path, out: Path, *, tier: str = "tiny", jobs: int = 2, names: Sequence[str] = CHAPTERS,
-    folder: Path = ROOT / "notebooks", console: Console,
-) -> Report:  # fmt: skip
-    """Execute the notebooks of a folder on the runs below `results`, `jobs` at a time, and write the page.
+def build(results: Path, out: Path, *, tier: str = "tiny", jobs: int = 2, console: Console) -> Report:
+    """Execute the notebooks on the runs of a tier below `results`, `jobs` at a time, and write the page.
 
     Raises:
-        UsageError: there is no such folder of results, or `out` is a folder.
+        UsageError: there is no such folder of results, or no such tier; `out` is a folder.
     """
     if not results.is_dir():
         raise UsageError(f"there is no folder {results}: `make study` makes runs, in experiments/results")
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; name a file, such as {out / 'report.html'}")
-    found = studies.by_recipe(results)
-    missing = unfinished(set(found))
+    verdicts = claims_view.tally(ledger(results, tier=tier))  # the first to refuse an unknown tier
+    shelf = Shelf(results, tier=tier)
+    manifests, missing = found(shelf)
     with tempfile.TemporaryDirectory(prefix="or1lab-report-") as aside:
-        sources = [folder / f"{name}.ipynb" for name in names]
+        sources = [ROOT / "notebooks" / f"{name}.ipynb" for name in CHAPTERS]
         parameters = {"results": str(results.resolve()), "tier": tier}
         failed: dict[str, str] = {}
         work = executed(sources, parameters, Path(aside), jobs)
@@ -75,11 +75,12 @@ def build(
             failed |= {name: error} if error else {}
             said = f"failed: {error}" if error else duration(seconds)
             console.print(f"{name}: {said}", markup=False, highlight=False, soft_wrap=True)
-        chapters = [report_page.chapter(name, _read(Path(aside), name), failed.get(name)) for name in names]
+        chapters = [report_page.chapter(name, _read(Path(aside), name), failed.get(name)) for name in CHAPTERS]
     page = report_page.page(
         chapters,
         METHODS.read_text(encoding="utf-8"),
-        facts=facts([run.manifest for run in found.values()]),
+        facts={"Verdicts": verdicts, **facts(manifests)},
+        headings=claims_view.HEADINGS,
         tier=tier,
         missing=missing,
         command=f"or1lab sweep study --resume --pack {results}",
@@ -88,7 +89,7 @@ def build(
     with full_disk_explained(out.absolute().parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")
-    return Report(out, sum(len(chapter.figures) for chapter in chapters), len(found), missing, failed)
+    return Report(out, sum(len(chapter.figures) for chapter in chapters), len(manifests), missing, failed)
 
 
 def show(made: Report, console: Console) -> None:
@@ -137,15 +138,17 @@ def executed(
         notebooks.end(process for process, _ in active.values())
 
 
-def unfinished(there: set[str]) -> dict[str, tuple[int, int]]:
-    """The studies of which a planned run is missing, by the recipe hashes of the runs that are there: how many are, and
-    how many there should be."""
-    counts = {}
+def found(shelf: Shelf) -> tuple[list[dict[str, Any]], dict[str, tuple[int, int]]]:
+    """The manifests of the study's finished runs; of each study that misses some, how many there are, and how many
+    there should be."""
+    runs, missing = dict[Path, Run](), {}
     for experiment in studies.studies():
-        planned = {name for arm in studies.planned(experiment.name).values() for name in arm}
-        if planned - there:
-            counts[experiment.name] = len(planned & there), len(planned)
-    return counts
+        own = [run for arm in shelf.arms(experiment.name).values() for run in arm.values()]
+        runs |= {run.folder: run for run in own}
+        planned = len(experiment.arms) * len(experiment.seeds)
+        if len(own) < planned:
+            missing[experiment.name] = len(own), planned
+    return [run.manifest for run in runs.values()], missing
 
 
 def facts(manifests: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -160,8 +163,8 @@ def facts(manifests: Sequence[dict[str, Any]]) -> dict[str, str]:
         about["Machines"] = _listed(machines)
     return about | {
         "Code of this page": _commit(environment()["code"]),
-        "World": f"{content_hash(WORLD)} (experiments/world.yaml)",
-        "Claims": f"{content_hash(CLAIMS)} (experiments/claims.yaml)",
+        "Hash of the world": content_hash(WORLD),
+        "Hash of the claims": content_hash(CLAIMS),
     }
 
 

@@ -22,6 +22,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 DOTS = 2  # of a picture for a pixel of the page: sharp in print and on fine screens
+COLORS = 256  # of a picture: a third of the bytes, and no eye sees it in a plot
 THUMBNAIL = 320  # pixels across
 PICTURE, PAGE, TEXT = "image/png", "text/html", "text/plain"
 PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}  # tags of the cells that it puts in
@@ -73,7 +74,7 @@ def chapter(name: str, notebook: NotebookNode | None, error: str | None = None) 
         if cell.cell_type == "markdown":
             blocks += _prose(made, cell.source)
         elif cell.cell_type == "code":
-            made.code.append(cell.source)
+            made.code += [cell.source, *(f"# it warned:\n{o.text}" for o in cell.outputs if o.get("name") == "stderr")]
             made.traceback = next((_traceback(o) for o in cell.outputs if o.output_type == "error"), made.traceback)
             if VERSIONS not in cell.source:
                 blocks += filter(None, map(_shown, cell.outputs))
@@ -113,10 +114,10 @@ def _prose(made: Chapter, source: str) -> list[_Block]:
 def _shown(output: NotebookNode) -> _Block | None:
     """What a cell shows, in the richest form that a page without scripts can have."""
     if output.output_type == "stream":
-        return _Block("text", output.text)
+        return _Block("text", output.text) if output.name == "stdout" else None
     data = output.get("data", {})
     if PICTURE in data:
-        return _Block("picture", "".join(data[PICTURE].split()))
+        return _Block("picture", small(data[PICTURE], COLORS))
     if PAGE in data:
         return _Block("table", data[PAGE])
     if "text/markdown" in data:
@@ -136,7 +137,7 @@ def _html(made: Chapter, blocks: list[_Block]) -> Iterable[str]:
         elif block.kind == "picture":
             before = sum(figure.title.partition(" [")[0] == heading for figure in made.figures)
             title = f"{heading} [{before + 1}]" if before else heading
-            figure = Figure(_id(f"figure-{made.name}", ids), title, thumbnail(block.content))
+            figure = Figure(_id(f"figure-{made.name}", ids), title, small(block.content, 48, THUMBNAIL))
             made.figures.append(figure)
             yield _figure(block.content, figure.id, _alt(heading, blocks[i + 1 :]))
         elif block.kind == "table":
@@ -172,12 +173,13 @@ def _said(text: str) -> str:
     return "\n".join(f'<p class="said">{line}</p>' for line in lines if line)
 
 
-def thumbnail(picture: str) -> str:
-    """A picture (PNG in base64) in small, likewise."""
+def small(picture: str, colors: int, most: int | None = None) -> str:
+    """A picture (PNG in base64) with so many colours, and at most so many pixels a side, likewise."""
     image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    if most:
+        image.thumbnail((most, most))
     file = io.BytesIO()
-    image.quantize(48, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    image.quantize(colors, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 

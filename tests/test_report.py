@@ -19,11 +19,14 @@ from PIL import Image
 from rich.console import Console
 
 from or1lab import paper, report, report_page, studies
+from or1lab.claims_view import HEADINGS
 from or1lab.errors import UsageError
 from or1lab.recipe import ROOT
+from or1lab.study_figures import Shelf
 from tests.browser import CHROMIUM, browser
 from tests.made_up import write_study
 
+SENTENCES = "With the term 0.61 < 0.65 without.\nThree seeds.\n"
 VOID = {"meta", "link", "img", "br", "hr", "col", "input"}
 
 
@@ -37,8 +40,8 @@ def cell(source: str, *outputs, tags=()):
     return v4.new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags)})
 
 
-def printed(text: str):
-    return v4.new_output("stream", name="stdout", text=text)
+def printed(text: str, name="stdout"):
+    return v4.new_output("stream", name=name, text=text)
 
 
 def shown(**data):
@@ -54,7 +57,7 @@ def executed(*more, title="# The KL term\n*Does it help?*\n\nBoth arms share `st
         cell("environment.environment()['packages']", shown(text_plain="{'python': '3.11'}")),
         v4.new_markdown_cell("## Figure 11: KL & accuracy\nA word before."),
         cell("draw()", shown(image_png=png(), text_plain="<Figure size 1>")),
-        cell("print(...)", printed("With the term 0.61 < 0.65 without.\nThree seeds.\n")),
+        cell("print(...)", printed("/a/path: a warning", "stderr"), printed(SENTENCES)),
         *more,
         v4.new_markdown_cell("*Next: `or1lab sweep kl`.*"),
     ])  # fmt: skip
@@ -86,7 +89,7 @@ class Read(HTMLParser):
 
 
 def page_of(*chapters, **changes) -> str:
-    facts = {"facts": report.facts([]), "tier": "tiny", "missing": {}, "command": "make it", "failed": {}}
+    facts = {"facts": report.facts([]), "tier": "tiny", "missing": {}, "command": "make it", "headings": HEADINGS}
     return report_page.page(
         list(chapters), report.METHODS.read_text(), **{**facts, "contradictions": report.contradictions(), **changes}
     )
@@ -108,7 +111,8 @@ def test_a_chapter_has_title_question_figures_and_its_code_apart():
     assert '<h3 id="kl-figure-11-kl-accuracy">Figure 11: KL &amp; accuracy</h3>' in made.body
     assert '<p class="said">With the term 0.61 &lt; 0.65 without.</p>' in made.body
     assert "python" not in made.body and "or1lab sweep" not in made.body and "<Figure" not in made.body
-    assert made.code[-1] == "print(...)" and not any("/somewhere" in source for source in made.code)
+    assert made.code[-2:] == ["print(...)", "# it warned:\n/a/path: a warning"] and "warning" not in made.body
+    assert not any("/somewhere" in source for source in made.code)
     (figure,) = made.figures
     assert figure.title == "Figure 11: KL & accuracy"
     assert f'<figure id="{figure.id}">' in made.body
@@ -192,13 +196,15 @@ def test_a_notebook_that_failed_is_quoted_and_the_rest_is_there():
     assert "Notebooks that failed" not in page_of(report_page.chapter("kl", executed()))
 
 
-def test_missing_runs_are_counted_by_study():
-    there = {name for arm in studies.planned("kl").values() for name in arm}
-    every = report.unfinished(set())
-    assert set(every) == {experiment.name for experiment in studies.studies()}
-    assert every["kl"] == (0, len(there))
-    assert "kl" not in report.unfinished(there)
-    assert report.unfinished(set(sorted(there)[1:]))["kl"] == (len(there) - 1, len(there))
+def test_missing_runs_are_counted_by_study(tmp_path):
+    nothing, missing = report.found(Shelf(tmp_path))
+    assert nothing == [] and set(missing) == {experiment.name for experiment in studies.studies()}
+    assert missing["kl"] == (0, 6)
+    write_study(tmp_path, "kl", seeds=[100, 101])
+    manifests, missing = report.found(Shelf(tmp_path))
+    assert len(manifests) == 4 and missing["kl"] == (4, 6)
+    write_study(tmp_path, "kl")
+    assert "kl" not in report.found(Shelf(tmp_path))[1]
 
 
 def test_facts_tell_when_on_what_and_with_which_code():
@@ -218,7 +224,7 @@ def test_facts_tell_when_on_what_and_with_which_code():
     assert told["Made on"] == "2026-11-28 to 2026-12-01"
     assert told["Machines"] == "AMD EPYC, 2 cores (2 runs); Xeon, 16 cores, 8 x H100 (1 runs)"
     assert "bbbbbbbbbb, changed" in told["Code of the runs"]
-    assert set(report.facts([])) >= {"Runs", "World", "Claims"}
+    assert set(report.facts([])) >= {"Runs", "Hash of the world", "Hash of the claims"}
 
 
 def stored(folder: Path, name: str, *sources: str, parameters: str = "results = 'runs'") -> Path:
@@ -294,7 +300,7 @@ def test_the_whole_report_from_made_up_runs(whole):
     assert all(after <= before + 1 for before, after in zip(read.levels, read.levels[1:], strict=False))
     assert told["failed"] == {} and told["figures"] == page.count("<figure ")
     assert set(told["missing"]) == {experiment.name for experiment in studies.studies()} - {"kl"}
-    for name in set(report.CHAPTERS) - {report.LEDGER}:
+    for name in report.CHAPTERS[1:]:
         assert f'<a href="#figure-{name}"' in page, name  # among the small ones, and so in its chapter
     for image in read.all("img"):
         assert image["alt"] == "" or len(image["alt"]) > 10
