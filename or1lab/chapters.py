@@ -29,7 +29,7 @@ from or1lab.sheet import NOTHING, Cell, Sheet, number
 from or1lab.store import find_runs
 from or1lab.world import CLAIMS
 
-READ = {"ours": "ours", "eye": "the paper's, read by eye", "printed": "the paper's, as printed"}
+READ = {"ours": "ours", "eye": "the paper's, read by eye off", "printed": "the paper's, as printed in"}
 
 
 class Chapter:
@@ -65,16 +65,18 @@ class Chapter:
         """The arms of a study: what each sets, what the paper set in it, how many of its seeds are finished."""
         experiment, runs = study(name), self.shelf.arms(name)
         paper, labels = experiment.paper, study_figures.table().figures[experiment.figure].labels
-        rows = [
-            [arm, labels.get(arm, NOTHING), _told(own.set), _told(paper.arms.get(arm, {}) if paper else {}),
-             f"{len(runs.get(arm, {}))} of {len(experiment.seeds)}"]
+        rows = {
+            arm: [labels.get(arm, NOTHING), _told(own.set), _told(paper.arms.get(arm, {}) if paper else {}),
+                  f"{len(runs.get(arm, {}))} of {len(experiment.seeds)}"]
             for arm, own in experiment.arms.items()
-        ]  # fmt: skip
+        }  # fmt: skip
+        frame = pd.DataFrame.from_dict(rows, orient="index", columns=["in figures", "sets", "in the paper", "finished"])
+        frame = frame.loc[:, (frame != NOTHING).any()].reset_index(names="arm")
         notes = [f"All arms: {_told(experiment.set)}."] if experiment.set else []
         if paper and paper.settings:
             notes.append(f"All of the paper's ({paper.place}): {_told(paper.settings)}.")
-        columns = ["arm", "in figures", "sets", "in the paper", "finished runs"]
-        return Sheet(columns, {"": [list(map(Cell, row)) for row in rows]}, experiment.title, notes, left=4)
+        cells = [list(map(Cell, row)) for row in frame.to_numpy()]
+        return Sheet(list(frame), {"": cells}, experiment.title, notes, left=len(frame.columns) - 1)
 
     def data(self, name: str) -> pd.DataFrame:
         """The frame of a figure (study_figures.py), empty without a finished run of its study."""
@@ -165,22 +167,23 @@ class Chapter:
         spec, frame = study_figures.table().figures[name], self.data(name)
         told, curve = spec.panels[spec.names.index(panel)], study_figures.table().curve(name, panel)
         for read, part in frame[frame["panel"] == panel].groupby("read", sort=False):
-            label, x, whose = curve.label, X.get(curve.x), READ[str(read)]
+            label, x, whose, digits = curve.label, X.get(curve.x), READ[str(read)], "#.3g"
             if read != "ours":
-                label, x, whose = told.paper_label or label, told.paper_x or x, f"{whose} off {places(told.paper)}"
+                label, x = told.paper_label or label, told.paper_x or x
+                whose, digits = f"{whose} {places(told.paper)}", ".3g"  # no digit that was not read
             values = []
             for arm, own in part.groupby("series", sort=False):
                 points = own.groupby("step" if own["step"].notna().all() else "x")[["x", "y"]]
                 mean = points.mean()[points.size() == max(1, own["seed"].nunique())].to_numpy()
                 shown = mean[[0, -1]] if x else mean[:1]
-                ends = [_number(y) + (f" at {number(at, ',.5g')}" if x else "") for at, y in shown]
+                ends = [_number(y, digits) + (f" at {_number(at)}" if x else "") for at, y in shown]
                 values.append(f"{spec.labels.get(str(arm), arm)} {', '.join(ends)}")
             about = f"{told.title}: {label}" if told.title else label[0].upper() + label[1:]
             yield f"{about}{f' by {x}' if x else ''}, {whose}: {'; '.join(values)}.".replace("\n", " ")
 
 
-def _number(value: float) -> str:
-    return number(value, ",.0f" if abs(value) >= 100 else ".3f")
+def _number(value: float, form: str = ".3g") -> str:
+    return number(value, ",.0f" if abs(value) >= 100 else form)
 
 
 def _told(values: Mapping[str, Any]) -> str:

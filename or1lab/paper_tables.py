@@ -146,8 +146,10 @@ def time_of_a_run(measured: Measured) -> Sheet:
     groups = {PAPER: rows}
     if len(measured.times):
         on_policy = measured.times[[quadruple[0] == 1 for quadruple in measured.times["quadruple"]]]
-        ours = [_hours(row, f"{row.recipe}, {row.machine} (n = {row.runs})") for row in on_policy.itertuples()]
-        groups["ours, on-policy"] = ours
+        for row in on_policy.itertuples():
+            D_R = row.quadruple[1]
+            ours = groups.setdefault(f"ours, on-policy: D_R {D_R}, gs {row.responses // D_R}", [])
+            ours.append(_hours(row, f"{row.recipe}, {row.machine} (n = {row.runs})"))
     return Sheet(["run", *TIME], groups, "Table 7. Hours of 1000 training steps", [PARTS])
 
 

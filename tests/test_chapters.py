@@ -177,9 +177,9 @@ def test_arms_that_coincide_and_their_controllers_are_told(runs, capsys):
 @pytest.mark.parametrize(
     ("gaps", "words"),
     [
-        ([-1, 1, 2], "A ends 2.000 above B, and is above it from step 10 on"),
-        ([1, 1, 1], "A ends 1.000 above B, and is above it from step 0 on"),
-        ([1, 0, -3], "B ends 3.000 above A, and is above it from step 20 on"),
+        ([-1, 1, 2], "A ends 2 above B, and is above it from step 10 on"),
+        ([1, 1, 1], "A ends 1 above B, and is above it from step 0 on"),
+        ([1, 0, -3], "B ends 3 above A, and is above it from step 20 on"),
         ([1, 1, 0], "B and A end equal"),
     ],
 )

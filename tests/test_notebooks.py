@@ -174,7 +174,7 @@ def test_jupyterlab_answers_with_its_page(tmp_path):
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-@pytest.mark.parametrize("name", ["quickstart", "train", "verifiers", "data", "evaluate", "benchmarks"])
+@pytest.mark.parametrize("name", ["quickstart", "train", "verifiers", "data", "evaluate", "benchmarks", "claims", "kl"])
 def test_a_notebook_opens_in_a_real_browser(name, tmp_path):
     with jupyterlab(tmp_path) as address:
         command = [

@@ -267,7 +267,7 @@ def test_our_times_are_hours_of_a_thousand_steps_with_an_interval_over_runs(ours
     mean, error = seconds.mean() / 3.6, 12.7062 * 0.1 / 3.6
     assert on[1].text == f"{mean:.2f} [{number(mean - error, '.2f')}, {mean + error:.2f}]"
     assert on[5].text == f"{100 * 3.1 / 4.1:.1f}" and off[6].text == f"{100 * 1.2 / 4.7:.1f}"
-    seven = paper_tables.time_of_a_run(Measured(ours)).groups["ours, on-policy"]
+    seven = paper_tables.time_of_a_run(Measured(ours)).groups["ours, on-policy: D_R 16, gs 8"]
     assert len(seven) == 1 and seven[0][1] == on[1]
     (nine,) = paper_tables.time_of_rollouts(Measured(ours)).groups["ours"]
     assert [cell.text for cell in nine] == ["tiny on 2 CPU threads", "128", "3.10", "–"]
