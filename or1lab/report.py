@@ -63,8 +63,8 @@ def build(results: Path, out: Path, *, tier: str = "tiny", jobs: int = 2, consol
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; name a file, such as {out / 'report.html'}")
     verdicts = claims_view.tally(ledger(results, tier=tier))  # the first to refuse an unknown tier
-    shelf = Shelf(results, tier=tier)
-    manifests, missing = found(shelf)
+    manifests, missing = found(Shelf(results, tier=tier))
+    out.parent.mkdir(parents=True, exist_ok=True)  # first: what cannot be written should not cost minutes
     with tempfile.TemporaryDirectory(prefix="or1lab-report-") as aside:
         sources = [ROOT / "notebooks" / f"{name}.ipynb" for name in CHAPTERS]
         parameters = {"results": str(results.resolve()), "tier": tier}
@@ -87,7 +87,6 @@ def build(results: Path, out: Path, *, tier: str = "tiny", jobs: int = 2, consol
         contradictions=contradictions(),
     )
     with full_disk_explained(out.absolute().parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")
     return Report(out, sum(len(chapter.figures) for chapter in chapters), len(manifests), missing, failed)
 
@@ -175,7 +174,7 @@ def contradictions() -> list[tuple[str, str]]:
 
 
 def _place(at: list[str]) -> str:
-    """`["table1", "table2", "previews"]` -> Table 1, Table 2, previews; the word only once where it repeats."""
+    """`["table12", "figure1"]` -> Table 12, Figure 1; `["table1", "table2"]` -> Tables 1, 2."""
     parts = [re.sub(r"(table|figure)(\d+)", lambda named: f"{named[1].title()} {named[2]}", name) for name in at]
     if len(at) > 1 and all(name.startswith("table") for name in at):
         return f"Tables {', '.join(part.removeprefix('Table ') for part in parts)}"
@@ -196,7 +195,7 @@ def _listed(counts: Counter[str]) -> str:
     """Kinds, of several how often each occurs."""
     if len(counts) == 1:
         return next(iter(counts))
-    return "; ".join(f"{kind} ({n} runs)" for kind, n in counts.most_common())
+    return "; ".join(f"{kind} ({n} of the runs)" for kind, n in counts.most_common())
 
 
 def _read(folder: Path, name: str) -> nbformat.NotebookNode | None:

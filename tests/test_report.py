@@ -18,7 +18,7 @@ from nbformat import v4
 from PIL import Image
 from rich.console import Console
 
-from or1lab import paper, report, report_page, studies
+from or1lab import cli, paper, report, report_page, studies
 from or1lab.claims_view import HEADINGS
 from or1lab.errors import UsageError
 from or1lab.recipe import ROOT
@@ -222,7 +222,7 @@ def test_facts_tell_when_on_what_and_with_which_code():
     }  # fmt: skip
     told = report.facts([one, one, other])
     assert told["Made on"] == "2026-11-28 to 2026-12-01"
-    assert told["Machines"] == "AMD EPYC, 2 cores (2 runs); Xeon, 16 cores, 8 x H100 (1 runs)"
+    assert told["Machines"] == "AMD EPYC, 2 cores (2 of the runs); Xeon, 16 cores, 8 x H100 (1 of the runs)"
     assert "bbbbbbbbbb, changed" in told["Code of the runs"]
     assert set(report.facts([])) >= {"Runs", "Hash of the world", "Hash of the claims"}
 
@@ -275,6 +275,21 @@ def test_wrong_folders_are_told_before_anything_runs(tmp_path):
         report.build(tmp_path, tmp_path, console=Console())
 
 
+def test_the_command_builds_what_it_can_and_ends_with_1(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "CHAPTERS", ("gone",))
+    monkeypatch.setattr(
+        sys, "argv", ["or1lab", "report", "--results", str(tmp_path), "--out", str(tmp_path / "a" / "r.html")]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert ended.value.code == 1
+    assert "gone: failed: there is no notebook" in said and "told so on the page: gone" in said
+    page = (tmp_path / "a" / "r.html").read_text()
+    assert "there is no notebook" in page and "0 training runs" in page.replace("\n", " ")
+    assert page.count(" 0 of ") == len(studies.studies()) and f"--pack {tmp_path}" in page
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The report of made-up runs, of all studies the first seed and of one all, as the command makes it: its path, and
@@ -301,7 +316,9 @@ def test_the_whole_report_from_made_up_runs(whole):
     assert told["failed"] == {} and told["figures"] == page.count("<figure ")
     assert set(told["missing"]) == {experiment.name for experiment in studies.studies()} - {"kl"}
     for name in report.CHAPTERS[1:]:
-        assert f'<a href="#figure-{name}"' in page, name  # among the small ones, and so in its chapter
+        assert f'<a href="#figure-{name.replace("_", "-")}"' in page, (
+            name
+        )  # among the small ones, and so in its chapter
     for image in read.all("img"):
         assert image["alt"] == "" or len(image["alt"]) > 10
     assert "not run" in page and "or1lab sweep study --resume --pack" in page
