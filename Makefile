@@ -44,7 +44,7 @@ demo: setup  ## the main job: six training runs, a figure, a table (about seven 
 study: setup  ## every run of the study that is missing, kept in experiments/results (six hours on two cores, resumable)
 	@$(BIN)/or1lab sweep study --jobs $(JOBS) --resume --pack experiments/results
 
-report: setup  ## the study on one page, report.html, from its notebooks executed on experiments/results (minutes)
+report: setup  ## the study on one page, report.html, from its notebooks executed on experiments/results (two minutes)
 	@$(BIN)/or1lab report --jobs $(JOBS)
 
 test: setup  ## the tests (about ten minutes on two cores)
