@@ -62,12 +62,14 @@ def build(results: Path, out: Path, *, tier: str = "tiny", jobs: int = 2, consol
         raise UsageError(f"there is no folder {results}: `make study` makes runs, in experiments/results")
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; name a file, such as {out / 'report.html'}")
+    whole = results.resolve()
+    shown = whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else whole  # the page need not say where ROOT lies
     verdicts = claims_view.tally(ledger(results, tier=tier))  # the first to refuse an unknown tier
     manifests, missing = found(Shelf(results, tier=tier))
     out.parent.mkdir(parents=True, exist_ok=True)  # first: what cannot be written should not cost minutes
     with tempfile.TemporaryDirectory(prefix="or1lab-report-") as aside:
         sources = [ROOT / "notebooks" / f"{name}.ipynb" for name in CHAPTERS]
-        parameters = {"results": str(results.resolve()), "tier": tier}
+        parameters = {"results": str(shown), "tier": tier}
         failed: dict[str, str] = {}
         work = executed(sources, parameters, Path(aside), jobs)
         bar = track(work, "notebooks", len(sources), console=console, disable=not console.is_terminal, transient=True)
@@ -83,7 +85,7 @@ def build(results: Path, out: Path, *, tier: str = "tiny", jobs: int = 2, consol
         headings=claims_view.HEADINGS,
         tier=tier,
         missing=missing,
-        command=f"or1lab sweep study --resume --pack {results}",
+        command=f"or1lab sweep study --resume --pack {shown}",
         contradictions=contradictions(),
     )
     with full_disk_explained(out.absolute().parent):

@@ -166,11 +166,12 @@ def _alt(heading: str, after: list[_Block]) -> str:
 
 
 def _said(text: str) -> str:
-    """What a cell prints: a sentence a line as text, aligned columns as they are."""
+    """What a cell prints: a sentence a line as text, `code` in it as such, aligned columns as they are."""
     lines = [escape(line.rstrip()) for line in text.strip("\n").splitlines()]
     if any("  " in line for line in lines):
         return '<pre class="said" tabindex="0">' + "\n".join(lines) + "</pre>"
-    return "\n".join(f'<p class="said">{line}</p>' for line in lines if line)
+    told = (re.sub(r"`([^`]+)`", r"<code>\1</code>", line) for line in lines if line)
+    return "\n".join(f'<p class="said">{line}</p>' for line in told)
 
 
 def small(picture: str, colors: int, most: int | None = None) -> str:

@@ -26,7 +26,7 @@ from or1lab.study_figures import Shelf
 from tests.browser import CHROMIUM, browser
 from tests.made_up import write_study
 
-SENTENCES = "With the term 0.61 < 0.65 without.\nThree seeds.\n"
+SENTENCES = "With the term 0.61 < 0.65 without.\nThree seeds of `kl`.\n"
 VOID = {"meta", "link", "img", "br", "hr", "col", "input"}
 
 
@@ -110,6 +110,7 @@ def test_a_chapter_has_title_question_figures_and_its_code_apart():
     assert "<p>Both arms share <code>stage 1</code>.</p>" in made.body
     assert '<h3 id="kl-figure-11-kl-accuracy">Figure 11: KL &amp; accuracy</h3>' in made.body
     assert '<p class="said">With the term 0.61 &lt; 0.65 without.</p>' in made.body
+    assert '<p class="said">Three seeds of <code>kl</code>.</p>' in made.body
     assert "python" not in made.body and "or1lab sweep" not in made.body and "<Figure" not in made.body
     assert made.code[-2:] == ["print(...)", "# it warned:\n/a/path: a warning"] and "warning" not in made.body
     assert not any("/somewhere" in source for source in made.code)
@@ -129,7 +130,7 @@ def test_a_picture_is_told_by_the_heading_and_the_sentence_after_it():
     )
     made = report_page.chapter("kl", later)
     alts = [image["alt"] for image in Read(made.body).all("img")]
-    assert alts[0] == "Figure 11: KL & accuracy. With the term 0.61 < 0.65 without. Three seeds."
+    assert alts[0] == "Figure 11: KL & accuracy. With the term 0.61 < 0.65 without. Three seeds of `kl`."
     assert alts[1] == "Figure 11: KL & accuracy"  # what follows belongs to the next heading
     assert alts[2].startswith("Of another. word word") and len(alts[2]) < report_page.TOLD + 20
     titles = [figure.title for figure in made.figures]
