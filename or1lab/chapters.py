@@ -40,9 +40,11 @@ class Chapter:
     """
 
     def __init__(self, results: str, tier: str = "tiny") -> None:
-        self.results, self.tier = results, tier
-        self.shelf = study_figures.Shelf(ROOT / results, tier=tier)
-        self.measured = Measured(ROOT / results)
+        folder = ROOT / results
+        self.results = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder  # as it is named to readers
+        self.tier = tier
+        self.shelf = study_figures.Shelf(folder, tier=tier)
+        self.measured = Measured(folder)
         self._made: dict[str, tuple[pd.DataFrame, figures.Draw]] = {}
 
     def __repr__(self) -> str:
@@ -177,7 +179,7 @@ class Chapter:
                 mean = points.mean()[points.size() == max(1, own["seed"].nunique())].to_numpy()
                 shown = mean[[0, -1]] if x else mean[:1]
                 ends = [_number(y, digits) + (f" at {_number(at)}" if x else "") for at, y in shown]
-                values.append(f"{spec.labels.get(str(arm), arm)} {', '.join(ends)}")
+                values.append(f"{', '.join(ends)} ({spec.labels.get(str(arm), arm)})")
             about = f"{told.title}: {label}" if told.title else label[0].upper() + label[1:]
             yield f"{about}{f' by {x}' if x else ''}, {whose}: {'; '.join(values)}.".replace("\n", " ")
 
