@@ -11,7 +11,7 @@ INSTALLED := .venv/installed-$(DEVICE)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --quiet --quiet --progress-bar off
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup demo study test test-slow bench lint lab locks clean
+.PHONY: help setup demo study report test test-slow bench lint lab locks clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12] [DEVICE=cpu|gpu] [TORCH_INDEX=URL]"
@@ -43,6 +43,9 @@ demo: setup  ## the main job: six training runs, a figure, a table (about seven 
 
 study: setup  ## every run of the study that is missing, kept in experiments/results (six hours on two cores, resumable)
 	@$(BIN)/or1lab sweep study --jobs $(JOBS) --resume --pack experiments/results
+
+report: setup  ## the study on one page, report.html, from its notebooks executed on experiments/results (two minutes)
+	@$(BIN)/or1lab report --jobs $(JOBS)
 
 test: setup  ## the tests (about ten minutes on two cores)
 	@$(BIN)/python -m pytest -m 'not slow and not faults and not browser'

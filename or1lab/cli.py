@@ -194,6 +194,26 @@ def tables(
 app.command("claims", epilog="Example: or1lab claims --results experiments/results")(claims_view.claims)
 
 
+@app.command(epilog="Example: or1lab report --results experiments/results --out report.html")
+def report(
+    results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("experiments/results"),
+    tier: Annotated[str, typer.Option(help="Whose runs the chapters show.")] = "tiny",
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    jobs: Annotated[int, typer.Option(min=1, help="Notebooks executed side by side.")] = 2,
+    json: Json = False,
+) -> None:
+    """The whole study on one page (HTML), from its notebooks executed on the runs: the ledger, every figure, methods
+    and limits. It opens without a network and prints well; what has no runs yet is named on it."""
+    from or1lab import report as reports
+
+    made = reports.build(results, out, tier=tier, jobs=jobs, console=Console(stderr=json))
+    if json:
+        print_json(asdict(made))
+    else:
+        reports.show(made, console)
+    raise typer.Exit(int(bool(made.failed)))
+
+
 @runs_app.command("list", epilog="Example: or1lab runs list")
 def runs_list(root: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("runs"), json: Json = False) -> None:
     """Every run under a folder, with its state and last numbers."""

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +30,25 @@ JOB_LOCK = ".job.lock"
 PATIENCE = 10.0  # seconds for papermill to save a notebook whose kernel was ended
 
 
+def parameters_of(notebook: Path) -> list[str]:
+    """The names in a notebook's parameters cell. Raises UsageError if there is no such notebook."""
+    from papermill import inspect_notebook
+
+    if not notebook.is_file():
+        raise UsageError(f"there is no notebook {notebook}")
+    try:
+        return list(inspect_notebook(str(notebook)))
+    except ValueError as error:  # no kernel or language in its metadata
+        raise UsageError(f"{notebook}: {error}") from None
+
+
 def check_parameters(notebook: Path, names: Iterable[str]) -> None:
     """Every name must be in the notebook's parameters cell; papermill itself would only log a warning.
 
     Raises:
         UsageError: no such notebook, or an unknown parameter (names the nearest right one).
     """
-    from papermill import inspect_notebook
-
-    if not notebook.is_file():
-        raise UsageError(f"there is no notebook {notebook}")
-    try:
-        known = inspect_notebook(str(notebook))
-    except ValueError as error:  # no kernel or language in its metadata
-        raise UsageError(f"{notebook}: {error}") from None
+    known = parameters_of(notebook)
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known)
@@ -51,15 +56,16 @@ def check_parameters(notebook: Path, names: Iterable[str]) -> None:
 
 
 def start(
-    notebook: Path, output: Path, parameters: dict[str, Any], *, log: Path, threads: int | None = None
-) -> subprocess.Popen[bytes]:
+    notebook: Path, output: Path, parameters: dict[str, Any], *, log: Path, threads: int | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:  # fmt: skip
     """Execute a notebook in a new process; `output` and `log` lie in the folder that the process locks.
 
     The kernel is that of the running interpreter and works in the caller's folder. `threads` limits the numerical
-    libraries. Raises Or1labError if there is no room for the log.
+    libraries; `variables` are added to its environment. Raises Or1labError if there is no room for the log.
     """
     # A kernel that the user registered elsewhere under the same name must not win over this environment's.
-    env = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"}
+    env = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"} | dict(variables or {})
     if threads:
         env["OMP_NUM_THREADS"] = str(threads)
     arguments = [str(notebook.resolve()), str(output.resolve()), json.dumps(parameters), str(os.getpid())]

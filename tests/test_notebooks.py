@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from or1lab.errors import Or1labError
 from or1lab.evaluation import Evaluation
 from or1lab.recipe import ROOT
 from or1lab.store import Run
+from tests.browser import CHROMIUM
 from tests.test_evaluation import Fake, text_of
 from tests.test_evaluation import run as evaluated
 
@@ -170,9 +170,6 @@ def test_jupyterlab_answers_with_its_page(tmp_path):
         assert "<title>JupyterLab</title>" in browser.open(address, timeout=30).read().decode()
         listing = browser.open(address.replace("/lab?", "/api/contents?"), timeout=30).read().decode()
         assert "quickstart.ipynb" in listing and "train.ipynb" in listing
-
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.mark.browser
