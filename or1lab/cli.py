@@ -197,7 +197,7 @@ app.command("claims", epilog="Example: or1lab claims --results experiments/resul
 @app.command(epilog="Example: or1lab report --results experiments/results --out report.html")
 def report(
     results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("experiments/results"),
-    tier: Annotated[str, typer.Option(help="Whose runs the chapters show.")] = "tiny",
+    tier: Tier = "tiny",
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     jobs: Annotated[int, typer.Option(min=1, help="Notebooks executed side by side.")] = 2,
     json: Json = False,

@@ -20,7 +20,7 @@ import nbformat
 from rich.console import Console
 from rich.progress import track
 
-from or1lab import claims_view, paper, report_page, studies
+from or1lab import claims, claims_view, paper, report_page, studies
 from or1lab import notebook as notebooks
 from or1lab.environment import environment
 from or1lab.errors import UsageError
@@ -29,6 +29,7 @@ from or1lab.manifest import full_disk_explained
 from or1lab.recipe import ROOT
 from or1lab.store import Run
 from or1lab.study_figures import Shelf
+from or1lab.tiers import option
 from or1lab.tracking import duration
 from or1lab.world import CLAIMS, WORLD, content_hash
 
@@ -85,7 +86,7 @@ def build(results: Path, out: Path, *, tier: str = "tiny", jobs: int = 2, consol
         headings=claims_view.HEADINGS,
         tier=tier,
         missing=missing,
-        command=f"or1lab sweep study --resume --pack {shown}",
+        command=f"or1lab sweep study{option(tier)} --resume --pack {shown}",
         contradictions=contradictions(),
     )
     with full_disk_explained(out.absolute().parent):
@@ -146,7 +147,8 @@ def found(shelf: Shelf) -> tuple[list[dict[str, Any]], dict[str, tuple[int, int]
     for experiment in studies.studies():
         own = [run for arm in shelf.arms(experiment.name).values() for run in arm.values()]
         runs |= {run.folder: run for run in own}
-        planned = len(experiment.arms) * len(experiment.seeds)
+        there = claims.study(experiment.name, shelf.tier)
+        planned = len(there.arms) * len(there.seeds)
         if len(own) < planned:
             missing[experiment.name] = len(own), planned
     return [run.manifest for run in runs.values()], missing
