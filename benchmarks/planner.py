@@ -255,7 +255,7 @@ def memories(models: list[str]) -> list[dict[str, Any]]:
 
 
 def compared(what: str, told: float, predicted: float) -> dict[str, Any]:
-    return {"what": what, "told": told, "predicted": predicted, "error": round(predicted / told - 1, 4)}
+    return {"what": what, "told": told, "predicted": predicted, "error": round(predicted / told - 1, 4) or 0.0}
 
 
 def machine(models: list[str]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def plan(
     from or1lab.planner.hardware import cluster
     from or1lab.planner.lengths import law, measured
     from or1lab.planner.memory import Layout
+    from or1lab.planner.suggest import suggestions
     from or1lab.recipe import load_recipe
 
     loaded, machine = load_recipe(recipe, overrides or []), cluster(gpus, nodes)
@@ -46,7 +47,7 @@ def plan(
         sampled = measured(lengths, sampled.prompt)
     layout = Layout(tp or 1, bool(sleep), offload, server)
     found = planner.plan(loaded, a, machine, sampled, layout, tp=tp is None, sleep=sleep is None)
-    better = planner.suggestions(found)
+    better = suggestions(found)
     if json:
         print_json(found.plain() | {"suggestions": [one.plain() for one in better]})
     else:

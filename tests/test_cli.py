@@ -71,7 +71,8 @@ def test_every_command_teaches_by_example(command, or1lab):
     "arguments",
     ["--help", "show tiny", "runs list", "sweep demo --dry-run", "figures nothing", "tables nothing", "doctor --quick",
      "suites", "suites --models", "plan tiny", "verify math --gold 5 --pred 5", "data stats --help",
-     "data show nothing", "evaluate --help", "evaluate tiny", "data curate --help", "data curate nothing --out here --stages dedup"],
+     "data show nothing", "evaluate --help", "evaluate tiny", "data curate --help",
+     "data curate nothing --out here --stages dedup"],
 )
 def test_light_commands_import_nothing_heavy(arguments):
     assert loaded_by(*arguments.split()) == set()

@@ -21,7 +21,8 @@ from or1lab.planner.architecture import FILE, Architecture, architecture, of_con
 from or1lab.planner.hardware import Cluster, cluster, device, known
 from or1lab.planner.lengths import Law, law, measured
 from or1lab.planner.memory import GIB, Layout
-from or1lab.planner.plan import Plan, plan, suggestions
+from or1lab.planner.plan import Plan, plan
+from or1lab.planner.suggest import suggestions
 from or1lab.recipe import ROOT, load_recipe, read_yaml
 from tests.made_up import write_study
 from tests.test_cli import call, loaded_by

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from or1lab.planner.memory import GIB
-from or1lab.planner.plan import Plan, Suggestion
+from or1lab.planner.plan import Plan
+from or1lab.planner.suggest import Suggestion
 
 
 def show(p: Plan, better: list[Suggestion], console: Console) -> None:
