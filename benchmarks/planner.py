@@ -24,7 +24,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from statistics import median
 from tempfile import mkdtemp
 from typing import Any
 
@@ -99,7 +98,7 @@ ROLLOUTS = [("tiny", 4, 128), ("tiny", 32, 128), ("wide", 8, 128), ("smol", 2, 4
 MORE_ROLLOUTS = [("tiny", 16, 128), ("tiny", 32, 64), ("wide", 24, 64), ("smol", 4, 32)]
 MEMORY = [("tiny", 32, 8192), ("wide", 32, 4096), ("wide", 32, 8192), ("smol", 4, 1024), ("smol", 4, 2048)]
 MODELS = ("tiny", "wide", "smol")
-FITTED = ("flops", "bandwidth", "step", "token", "layer")
+FITTED = ("flops", "decoding", "bandwidth", "step", "token", "layer")
 
 
 @dataclass(frozen=True)
@@ -181,13 +180,13 @@ def job(machine: Device, name: str, recipe: Any, prompt: float) -> times.Job:
 
 
 def timed(work: Callable[[], object], rounds: int) -> float:
-    """Median seconds of CPU time, after a first round: with one thread as a quiet machine's clock has them."""
+    """Least seconds of CPU time of the rounds after the first: with one thread, nearly a quiet machine's clock."""
     taken = []
     for _ in range(1 + rounds):
         begin = time.process_time()
         work()
         taken.append(time.process_time() - begin)
-    return median(taken[1:])
+    return min(taken[1:])
 
 
 def measure(models: list[str]) -> list[Case]:

@@ -278,6 +278,7 @@ def test_lengths_come_from_the_law_or_from_a_run(tmp_path):
         ("7b --gpus 8xH1000", "did you mean 'H100'"),
         ("7b --gpus 0xH100", "at least one GPU"),
         ("7b --gpus H100", "8xH100"),
+        ("7b --gpus 8x4090", "did you mean 'RTX4090'"),
         ("7b --gpus 8xH100 --nodes 0", "at least one GPU"),
         ("7b --gpus 256xH800 --nodes 32", "give 8xH800"),
         ("7b --gpus 8xH100 --tp 3", "1, 2, 4, 7"),

@@ -25,9 +25,9 @@ def known() -> dict[str, Any]:
 class Device:
     """One GPU (or one CPU machine): what it reaches, peak x efficiency for a GPU.
 
-    FLOP/s; bytes/s of its memory, to its neighbours in the node, to other nodes and to its host; GiB. The rest are
-    seconds: of a small sum over the GPUs of an engine, a decoding step, a sampled token, a layer in a forward and
-    backward pass."""
+    FLOP/s, and while it decodes; bytes/s of its memory, to its neighbours in the node, to other nodes, to its host;
+    GiB. The rest are seconds: of a small sum over the GPUs of an engine, a decoding step, a sampled token, a layer in
+    a forward and backward pass."""
 
     name: str
     flops: float
@@ -36,6 +36,7 @@ class Device:
     link: float = 0.0
     network: float = 0.0
     host: float = 0.0
+    decoding: float = 0.0
     hop: float = 0.0
     step: float = 0.0
     token: float = 0.0
@@ -81,6 +82,7 @@ def device(name: str, efficiency: float | None = None) -> Device:
         check_names([name.upper()], [*file["gpus"], "CPU"], "GPU")
     peak, share = file["gpus"][names[name.lower()]], efficiency or file["efficiency"]
     rates = {key: peak[key] * share for key in ("flops", "bandwidth", "link", "host")}
+    rates["decoding"] = rates["flops"]
     return Device(names[name.lower()], gib=peak["gib"], network=file["network"] * share, hop=file["hop"], **rates)
 
 

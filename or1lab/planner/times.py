@@ -70,7 +70,7 @@ def decode(job: Job, lengths: Lengths) -> tuple[float, float]:
     exchanged = 4 * a.layers * size * a.hidden * tokens * (tp - 1) / tp  # two sums over the engine's GPUs a layer
     wire = exchanged / d.link + 2 * a.layers * steps * d.hop if tp > 1 else 0.0
     overhead = steps * d.step + tokens * d.token
-    seconds = max(moved / d.bandwidth, computed / d.flops) + prompts / d.flops + wire + overhead
+    seconds = max(moved / d.bandwidth, computed / d.decoding) + prompts / d.flops + wire + overhead
     return float(seconds), float(tokens / steps)
 
 

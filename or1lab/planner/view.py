@@ -25,6 +25,8 @@ def show(p: Plan, better: list[Suggestion], console: Console) -> None:
         gpus = f", {p.gpu_hours:,.0f} GPU-hours" if p.cluster.device.is_gpu else ""
         say(f"in all {duration(p.hours)}{gpus}", "bold")
     say(f"lengths: {p.law.source}")
+    if not p.cluster.device.is_gpu:
+        say("times: one thread in float32 of the CPU that experiments/hardware.yaml describes")
     if better:
         console.print(_suggestions(better, p.fits))
     elif not p.fits:
