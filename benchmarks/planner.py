@@ -98,7 +98,7 @@ ROLLOUTS = [("tiny", 4, 128), ("tiny", 32, 128), ("wide", 8, 128), ("smol", 2, 4
 MORE_ROLLOUTS = [("tiny", 16, 128), ("tiny", 32, 64), ("wide", 24, 64), ("smol", 4, 32)]
 MEMORY = [("tiny", 32, 8192), ("wide", 32, 4096), ("wide", 32, 8192), ("smol", 4, 1024), ("smol", 4, 2048)]
 MODELS = ("tiny", "wide", "smol")
-FITTED = ("flops", "decoding", "bandwidth", "step", "token", "layer")
+FITTED = ("flops", "decoding", "bandwidth", "step", "layer")
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ class Device:
     """One GPU (or one CPU machine): what it reaches, peak x efficiency for a GPU.
 
     FLOP/s, and while it decodes; bytes/s of its memory, to its neighbours in the node, to other nodes, to its host;
-    GiB. The rest are seconds: of a small sum over the GPUs of an engine, a decoding step, a sampled token, a layer in
-    a forward and backward pass."""
+    GiB. The rest are seconds: of a small sum over the GPUs of an engine, a decoding step, a layer in a forward and
+    backward pass."""
 
     name: str
     flops: float
@@ -39,7 +39,6 @@ class Device:
     decoding: float = 0.0
     hop: float = 0.0
     step: float = 0.0
-    token: float = 0.0
     layer: float = 0.0
 
     @property

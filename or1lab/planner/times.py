@@ -69,8 +69,7 @@ def decode(job: Job, lengths: Lengths) -> tuple[float, float]:
     prompts = a.forward_flops(prompt * len(sequences), prompt**2 / 2 * len(sequences), 0) / tp
     exchanged = 4 * a.layers * size * a.hidden * tokens * (tp - 1) / tp  # two sums over the engine's GPUs a layer
     wire = exchanged / d.link + 2 * a.layers * steps * d.hop if tp > 1 else 0.0
-    overhead = steps * d.step + tokens * d.token
-    seconds = max(moved / d.bandwidth, computed / d.decoding) + prompts / d.flops + wire + overhead
+    seconds = max(moved / d.bandwidth, computed / d.decoding) + prompts / d.flops + wire + steps * d.step
     return float(seconds), float(tokens / steps)
 
 

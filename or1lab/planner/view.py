@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from or1lab.paper import tokens
 from or1lab.planner.memory import GIB
 from or1lab.planner.plan import Plan
 from or1lab.planner.suggest import Suggestion
@@ -51,15 +52,16 @@ def _memory(p: Plan) -> Table:
 
 def _stages(p: Plan) -> Table:
     table = Table(title="seconds a training step: t_R rollout, t_T update, t_O other", title_justify="left")
-    table.add_column("stage")
-    for name in ("steps", "T", "cut", "at once", "t_R", "floor", "t_T", "t_O", "hours"):
+    names = ("", "steps", "T", "cut", "seqs", "t_R", "floor", "t_T", "t_O", "hours", "GPU-h")
+    names = names if p.cluster.device.is_gpu else names[:-1]
+    for name in names:
         table.add_column(name, justify="right")
     for s in p.stages:
-        seconds = (_short(value) for value in (s.t_R, s.floor, s.t_T, s.t_O))
-        counts = (f"{s.steps}", f"{s.T}", f"{s.truncated:.0%}", f"{s.together:.0f}")
-        table.add_row(f"{s.stage}", *counts, *seconds, _short(s.hours))
+        times = map(_short, (s.t_R, s.floor, s.t_T, s.t_O, s.hours, s.gpu_hours))
+        counts = (f"{s.stage}", f"{s.steps}", tokens(s.T), f"{s.truncated:.0%}", f"{s.together:.0f}")
+        table.add_row(*[*counts, *times][: len(names)])
     table.caption = (
-        "cut: share of responses that reach T; at once: sequences the slowest engine decodes together; floor: t_R of "
+        "cut: share of responses that reach T; seqs: sequences the slowest engine decodes together; floor: t_R of "
         "the longest response alone"
     )
     table.caption_justify = "left"
@@ -78,7 +80,7 @@ def _suggestions(better: list[Suggestion], fits: bool) -> Table:
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _count(parameters: int) -> str:
