@@ -46,7 +46,7 @@ def plan(
     if lengths:
         sampled = measured(lengths, sampled.prompt)
     layout = Layout(tp or 1, bool(sleep), offload, server)
-    found = planner.plan(loaded, a, machine, sampled, layout, tp=tp is None, sleep=sleep is None)
+    found = planner.plan(loaded, a, machine, sampled, layout, any_tp=tp is None, any_sleep=sleep is None)
     better = suggestions(found)
     if json:
         print_json(found.plain() | {"suggestions": [one.plain() for one in better]})

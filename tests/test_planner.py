@@ -41,11 +41,11 @@ def on_meta(config: dict):
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=torch.float32)
 
 
-def planned(recipe: str, gpus: str, *changes: str, free: bool = True, sampled: Law | None = None, **layout) -> Plan:
+def planned(recipe: str, gpus: str, *changes: str, sampled: Law | None = None, **layout) -> Plan:
     loaded = load_recipe(recipe, changes)
     return plan(
         loaded, architecture(loaded.model), cluster(gpus), sampled or law(loaded.model), Layout(**layout),
-        tp=free and "tp" not in layout, sleep=free and "sleep" not in layout,
+        any_tp="tp" not in layout, any_sleep="sleep" not in layout,
     )  # fmt: skip
 
 
@@ -157,6 +157,13 @@ def test_predictions_of_the_report():
             assert 0.1 < error < 0.2
         elif "Table 7" in what:
             assert 0.5 < error < 0.65
+
+
+def test_the_law_of_lengths_has_the_means_that_it_is_made_from():
+    """Figure 5a at step 0, read by eye: curves.yaml."""
+    curves = read_yaml(ROOT / "experiments" / "paper" / "curves.yaml")["figure_5a"]["length"]
+    for arm, T in (("multi-stage", 8192), ("from-scratch", 16384)):
+        assert law("default").drawn(10_000, 1, T).mean() == pytest.approx(curves[arm][0][1], rel=0.005)
 
 
 def test_lengths_that_do_not_go_by_problem_would_miss_table_9():
@@ -333,3 +340,13 @@ def test_a_cpu_machine_is_its_own_constants():
         for machine in (twice, cluster("cpu"))
     )
     assert slow - quick == pytest.approx(50 * here.step)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_peak_memory_is_predicted_within_a_tenth():
+    command = [sys.executable, "-m", "benchmarks.planner", "--only", "memory", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = json.loads(done.stdout)["memory"]
+    assert len(rows) == len(bench.MEMORY) and all(abs(row["error"]) < 0.1 for row in rows), rows

@@ -184,13 +184,20 @@ def check(recipe: Recipe, a: Architecture, cluster: Cluster, layout: Layout) -> 
         )
 
 
-def plan(recipe: Recipe, a: Architecture, cluster: Cluster, law: Law, layout: Layout, **free: bool) -> Plan:
-    """The plan with that layout. `free` names what of it (tp, sleep) may be chosen: the first that fits, of few GPUs an
-    engine and without sleep mode before others; if none does, the layout as it is."""
+def plan(
+    recipe: Recipe, a: Architecture, cluster: Cluster, law: Law, layout: Layout, *, any_tp: bool = False,
+    any_sleep: bool = False,
+) -> Plan:  # fmt: skip
+    """The plan with that layout. Where the GPUs of an engine (any_tp) or sleep mode (any_sleep) are free, the first
+    that fits, with few GPUs an engine and without sleep mode before others; if none does, the layout as it is.
+
+    Raises:
+        UsageError: what no memory would mend, see `check`.
+    """
     check(recipe, a, cluster, layout)
     given = Plan(recipe, a, cluster, layout, law)
-    tps = splits(given) if free.get("tp") else [layout.tp]
-    sleeps = [False, True] if free.get("sleep") and cluster.device.is_gpu and not layout.server else [layout.sleep]
+    tps = splits(given) if any_tp else [layout.tp]
+    sleeps = [False, True] if any_sleep and cluster.device.is_gpu and not layout.server else [layout.sleep]
     for tp, sleep in product(tps, sleeps):
         if (tried := replace(given, layout=replace(layout, tp=tp, sleep=sleep))).fits:
             return tried

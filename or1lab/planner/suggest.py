@@ -86,7 +86,7 @@ def _mends(p: Plan) -> list[Suggestion]:
     apart = [replace(p, layout=replace(p.layout, server=n, sleep=False)) for n in servers if not p.layout.server]
     found += [_suggest(p, other, "fits: the engine on GPUs of its own") for other in apart if other.fits][:1]
     for factor in (2, 4, 8, 16, 32):
-        other = plan(p.recipe, p.a, _times(p.cluster, factor), p.law, p.layout, tp=True, sleep=True)
+        other = plan(p.recipe, p.a, _times(p.cluster, factor), p.law, p.layout, any_tp=True, any_sleep=True)
         if other.fits:
             return [*found, _suggest(p, other, f"fits: {factor} times the GPUs")]
     return found
@@ -108,7 +108,7 @@ def _resources(p: Plan) -> list[Suggestion]:
     if not p.layout.server:
         for factor, word in ((2, "twice"), (0.5, "half")):
             if p.cluster.gpus * factor >= 1:
-                other = plan(p.recipe, p.a, _times(p.cluster, factor), p.law, p.layout, tp=True, sleep=True)
+                other = plan(p.recipe, p.a, _times(p.cluster, factor), p.law, p.layout, any_tp=True, any_sleep=True)
                 if other.fits:
                     ratio = other.hours / p.hours
                     found.append(_suggest(p, other, f"{word} the GPUs: {ratio:.2f} of the hours"))
