@@ -52,19 +52,8 @@ def _memory(p: Plan) -> Table:
 
 def _stages(p: Plan) -> Table:
     table = Table(title="seconds a training step: t_R rollout, t_T update, t_O other", title_justify="left")
-    names = [
-        "",
-        "steps",
-        "T",
-        "cut",
-        "seqs",
-        "t_R",
-        "floor",
-        "t_T",
-        "t_O",
-        "hours",
-        *["GPU-h"] * p.cluster.device.is_gpu,
-    ]
+    names = ["", "steps", "T", "cut", "seqs", "t_R", "floor", "t_T", "t_O", "hours"]
+    names += ["GPU-h"] * p.cluster.device.is_gpu
     for name in names:
         table.add_column(name, justify="right")
     for s in p.stages:
