@@ -96,7 +96,8 @@ MORE_UPDATES = [("tiny", 32, 2048), ("tiny", 64, 1024), ("wide", 8, 512), ("wide
 # (model, prompts, limit) of a rollout of prompts x 8 responses.
 ROLLOUTS = [("tiny", 4, 128), ("tiny", 32, 128), ("wide", 8, 128), ("smol", 2, 48)]
 MORE_ROLLOUTS = [("tiny", 16, 128), ("tiny", 32, 64), ("wide", 24, 64), ("smol", 4, 32)]
-MEMORY = [("tiny", 32, 8192), ("wide", 32, 4096), ("wide", 32, 8192), ("smol", 4, 1024), ("smol", 4, 2048)]
+# (model, prompts, budget): enough rows for several micro-batches, so that gradients stand beside the largest of them.
+MEMORY = [("tiny", 32, 8192), ("wide", 32, 4096), ("wide", 32, 8192), ("smol", 8, 512), ("smol", 8, 1024)]
 MODELS = ("tiny", "wide", "smol")
 FITTED = ("flops", "decoding", "bandwidth", "step", "layer")
 
