@@ -54,7 +54,7 @@ test-slow: setup  ## what takes longer: slow tests, killed processes, notebooks 
 	@$(BIN)/python -m pytest -m 'slow or faults or browser'
 
 bench: setup  ## ours against stock TRL, printed and kept in benchmarks/results (about three quarters of an hour, an idle machine)
-	@for name in update step memory judge curate scoring coverage ledger; do $(BIN)/python -m benchmarks.$$name --save benchmarks/results/$$name.json; done
+	@for name in update step memory judge curate scoring coverage ledger planner; do $(BIN)/python -m benchmarks.$$name --save benchmarks/results/$$name.json; done
 
 lint: setup  ## ruff, mypy, notebooks stored without outputs
 	@$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from rich.console import Console
 from or1lab import claims_view, data_cli
 from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate_cli import evaluate, suites
+from or1lab.plan_cli import plan
 from or1lab.terminal import Json, Tier, console, print_json
 
 app = typer.Typer(
@@ -119,6 +120,7 @@ def preview(
 
 app.command(epilog="Example: or1lab evaluate tiny --suite tiny -k 4 --problems 32")(evaluate)
 app.command(epilog="Example: or1lab suites --models")(suites)
+app.command(epilog="Example: or1lab plan 7b --gpus 8xH100")(plan)
 
 
 @app.command(epilog="Example: or1lab sweep demo --seeds 0,1,2 --jobs 2 --resume")

@@ -18,7 +18,7 @@ HEAVY = {"torch", "transformers", "trl", "vllm", "wandb"}
 SMALL = Path(__file__).parent / "small.yaml"
 COMMANDS = [
     "doctor", "show", "train", "preview", "evaluate", "sweep", "figures", "tables", "report", "runs list", "runs show",
-    "suites", "tiny build", "verify math", "data stats", "data show", "data convert", "data curate",
+    "plan", "suites", "tiny build", "verify math", "data stats", "data show", "data convert", "data curate",
 ]  # fmt: skip
 
 
@@ -70,8 +70,9 @@ def test_every_command_teaches_by_example(command, or1lab):
 @pytest.mark.parametrize(
     "arguments",
     ["--help", "show tiny", "runs list", "sweep demo --dry-run", "figures nothing", "tables nothing",
-     "report --results nothing", "doctor --quick", "suites", "suites --models", "verify math --gold 5 --pred 5",
-     "data stats --help", "data show nothing", "evaluate --help", "evaluate tiny", "data curate --help",
+     "report --results nothing", "doctor --quick", "suites", "suites --models", "plan tiny",
+     "verify math --gold 5 --pred 5", "data stats --help", "data show nothing", "evaluate --help", "evaluate tiny",
+     "data curate --help",
      "data curate nothing --out here --stages dedup"],
 )
 def test_light_commands_import_nothing_heavy(arguments):

@@ -6,7 +6,7 @@ One process or several (DDP, or parameters sharded by FSDP2): the rest of this p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -58,16 +58,10 @@ class Policy:
 
     @contextmanager
     def unsynchronised(self) -> Iterator[None]:
-        """Forward and backward inside leave the gradients of this process to themselves."""
-        if isinstance(self.model, FSDPModule):  # accelerate knows it as such only if its plugin sharded it
-            self.model.set_requires_gradient_sync(False)
-            try:
-                yield
-            finally:
-                self.model.set_requires_gradient_sync(True)
-        else:
-            with self.accelerator.no_sync(self.model):
-                yield
+        """Forward and backward inside leave the gradients of this process to themselves where parameters are
+        replicated. Sharded ones are reduced every time: whole gradients would cost the memory that sharding saves."""
+        with nullcontext() if isinstance(self.model, FSDPModule) else self.accelerator.no_sync(self.model):
+            yield
 
     def added(self, values: Tensor) -> Tensor:
         """Sum over processes."""
