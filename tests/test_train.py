@@ -25,6 +25,7 @@ from or1lab.rewards import Verdict
 from or1lab.rollout.base import Request, encode_prompt, sample_seed
 from or1lab.sources import load_problems, load_tokenizer, model_folder
 from or1lab.store import Run
+from or1lab.world import CLAIMS, content_hash
 
 SMALL = Path(__file__).parent / "small.yaml"
 BASE = model_folder("tiny")
@@ -136,7 +137,8 @@ def test_the_manifest_says_what_ran(finished):
     assert finished.status == "finished" and manifest["backend"] == "vllm"
     assert manifest["recipe"]["D_T"] == 2 and manifest["seconds"] > 0
     assert manifest["model_hash"] and manifest["data_hash"] and manifest["packages"]["trl"]
-    assert manifest["world"] is manifest["world_hash"] is None and manifest["claims_hash"]  # in no world
+    assert manifest["world"] is manifest["world_hash"] is None  # in no world, but for these claims
+    assert manifest["claims_hash"] == content_hash(CLAIMS)
 
 
 def test_numbers_of_a_step_fit_its_rollouts(finished):
