@@ -75,16 +75,39 @@ def train(
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<recipe>/seed-<seed>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this node; default one for each visible GPU.")
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes. Without --node-rank: print what to type on each.")] = 1,
+    node_rank: Annotated[int | None, typer.Option(min=0, help="Which of the nodes this is, from 0.")] = None,
+    main: Annotated[str, typer.Option(metavar="HOST:PORT", help="Of node 0, where the nodes meet.")] = "",
+    offload: Annotated[bool, typer.Option("--offload", help="Weights and Adam moments in host memory.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Start what `doctor` or `plan` warns of.")] = False,
 ) -> None:
-    """Train one recipe into a run folder."""
+    """Train one recipe into a run folder, on all GPUs of this machine, or of several.
+
+    Says beforehand what is wrong with the installation (doctor), and by how much the recipe does not fit (plan)."""
     from or1lab.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
     folder = out or Path("runs") / (loaded.name or "run") / f"seed-{loaded.seed}"
-    from or1lab.train import run
+    from or1lab import launch, preflight
 
+    if nodes > 1 and not main:
+        raise UsageError("--nodes wants --main HOST:PORT: an address of node 0 that all nodes reach, as node-0:29500")
+    if node_rank is not None and node_rank >= nodes:
+        raise UsageError(f"--node-rank {node_rank}: the {nodes} nodes are 0 to {nodes - 1}")
+    if nodes > 1 and node_rank is None:
+        console.print("on each node, in the same folder of a shared file system:", highlight=False)
+        for line in launch.commands(sys.argv[2:], nodes):
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
+        return
+    place = launch.Place(processes or max(1, launch.visible()), nodes, node_rank or 0, main, offload)
+    if not force:
+        for note in preflight.check(loaded, place):
+            console.print(f"note: {note}", soft_wrap=True, markup=False, highlight=False)
     try:
-        finished = run(loaded, folder, resume=resume)
+        finished = launch.train(loaded, folder, resume=resume, place=place)
     except KeyboardInterrupt:
         raise Or1labError(f"stopped; what is written is kept: go on with --resume (run folder {folder})") from None
     console.print(f"[green]finished[/] {finished.folder}; look at it: or1lab runs show {finished.folder}")

@@ -31,6 +31,8 @@ class Recorded:
     doing = "written to"  # what the process that holds the lock does
     again = "remove the folder and begin again"  # what helps when the manifest is damaged
 
+    writes = True  # False: of the other processes of a run, which compute the same and leave the folder to the first
+
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
@@ -48,7 +50,8 @@ class Recorded:
 
     def update_manifest(self, **changes: Any) -> None:
         """Replace keys of the manifest, all or none."""
-        self._write_manifest(self.manifest | changes)
+        if self.writes:
+            self._write_manifest(self.manifest | changes)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         text = json.dumps(manifest, indent=2, default=plain)
@@ -63,6 +66,9 @@ class Recorded:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Held while writing; freed by the system when the process dies. Raises Or1labError if another holds it."""
+        if not self.writes:
+            yield
+            return
         with held(self.folder / LOCK, f"{self.folder} is being {self.doing} by another process"):
             yield
 

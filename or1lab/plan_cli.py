@@ -45,6 +45,9 @@ def plan(
     a, sampled = architecture(loaded.model), law(loaded.model)
     if lengths:
         sampled = measured(lengths, sampled.prompt)
+    own = loaded.rollout
+    tp = tp or (own.tensor_parallel if own.tensor_parallel > 1 else None)
+    sleep = True if sleep is None and own.sleep and not server else sleep
     layout = Layout(tp or 1, bool(sleep), offload, server)
     found = planner.plan(loaded, a, machine, sampled, layout, any_tp=tp is None, any_sleep=sleep is None)
     better = suggestions(found)

@@ -227,6 +227,8 @@ def recipe_hash(recipe: Recipe) -> str:
     plain = recipe.resolved()
     for key in ("name", "wandb", "save_rollouts", "threads", "checkpoint", "guard"):
         plain.pop(key)
+    for key in ("tensor_parallel", "sleep", "server"):  # where the engine lives: a run may move and be resumed
+        plain["rollout"].pop(key)
     for key, neutral in LATER.items():
         for part in plain[key] if isinstance(plain[key], list) else [plain[key]]:
             for name in [name for name in neutral if part[name] == neutral[name]]:

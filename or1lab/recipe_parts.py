@@ -89,6 +89,11 @@ class Rollout(Strict):
     backend: Literal["auto", "vllm", "transformers"] = knob("auto", "engine; auto = vLLM where it is installed", "ours")
     max_num_seqs: Positive = knob(256, "sequences decoded together", "ours")
     gpu_memory_utilization: float = knob(0.35, "share of GPU memory for the engine (colocated)", "ours", gt=0, le=0.95)
+    tensor_parallel: Positive = knob(1, "training processes (GPUs) that share one vLLM engine", "ours")
+    sleep: bool = knob(False, "vLLM gives its GPU memory back between rollouts, weights and all (GPU)", "ours")
+    server: str | None = knob(
+        None, "address of a vLLM server, as http://host:8000: the engine, whatever the other keys say", "ours"
+    )
 
 
 class Eval(Strict):

@@ -93,9 +93,12 @@ class Run(Recorded):
         return run
 
     @classmethod
-    def open(cls, folder: str | Path) -> Run:
-        """An existing run, for reading or continuing. Raises UsageError where there is none."""
+    def open(cls, folder: str | Path, *, writes: bool = True) -> Run:
+        """An existing run, for reading or continuing; without `writes`, what would be written is dropped.
+
+        Raises UsageError where there is none."""
         run = cls(folder)
+        run.writes = writes
         if not (run.folder / MANIFEST).is_file():
             raise UsageError(f"{run.folder} holds no run (no {MANIFEST}); `or1lab runs list` shows those there are")
         return run
@@ -104,6 +107,8 @@ class Run(Recorded):
 
     def log(self, kind: str, **values: Any) -> None:
         """Append one record (kind step, sgd or eval) in a single write; numpy and torch scalars are welcome."""
+        if not self.writes:
+            return
         line = (json.dumps({"kind": kind, **values}, default=plain) + "\n").encode()
         kill_point("metrics/before")
         with full_disk_explained(self.folder):
@@ -130,10 +135,13 @@ class Run(Recorded):
 
     def write_filtered(self, dropped: dict[int, list[str]]) -> None:
         """Keep which problems the online filter has dropped at the start of each stage."""
-        write_atomic(self.folder / "online_filter.json", json.dumps(dropped, indent=1).encode(), "filter")
+        if self.writes:
+            write_atomic(self.folder / "online_filter.json", json.dumps(dropped, indent=1).encode(), "filter")
 
     def _write_frame(self, kind: str, step: int, frame: pd.DataFrame, suffix: str = "") -> Path:
         path = self.folder / kind / f"step-{step:06d}{suffix}.parquet"
+        if not self.writes:
+            return path
         with full_disk_explained(self.folder):
             (self.folder / kind).mkdir(exist_ok=True)
         # Serialised in memory first, so that a full disk is met in one place only.
@@ -145,6 +153,8 @@ class Run(Recorded):
         """Forget everything beyond training step `step`, and any final evaluation: what a resumed run does again.
 
         Also what a killed process had written aside: only whoever holds the lock may call this."""
+        if not self.writes:
+            return
         self.close()
         kept = [record for record in self.records() if record["step"] <= step and not record.get("final")]
         lines = "".join(json.dumps(record) + "\n" for record in kept)

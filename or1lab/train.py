@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 import warnings
 from collections.abc import Callable
@@ -22,8 +23,10 @@ from or1lab.tracking import Progress, Tracker
 
 if TYPE_CHECKING:
     from or1lab.rollout.base import Engine
+    from or1lab.rollout.together import Processes
 
 Record = dict[str, Any]
+SEEN = 60.0  # seconds until a file that one node has made is seen on all
 
 
 def run(
@@ -36,7 +39,9 @@ def run(
     progress: bool = True,
     engine: Engine | None = None,
 ) -> Run:
-    """Train a recipe into the run folder `out`.
+    """Train a recipe into the run folder `out`, in this process.
+
+    Where accelerate has started several (launch.py), each calls this; the first one writes the folder.
 
     Args:
         resume: go on from the newest whole checkpoint of a run in `out` (from the start if there is none). One that is
@@ -52,19 +57,25 @@ def run(
         Or1labError: the engine's weights differ from the trainer's, a non-finite loss, a full disk, programs to judge
             and no sandbox.
     """
-    begin = time.time()
+    from or1lab.rollout.together import join
+
+    begin, team = time.time(), join()
     existing = _existing(recipe, Path(out), resume)
     if existing and existing.manifest["status"] == "finished":
         return existing
-    material = _material(recipe)  # before the folder is made: what cannot start leaves nothing behind
+    material = _material(recipe, team)  # before the folder is made: what cannot start leaves nothing behind
     extra = {**(labels or {}), **world.stamps(recipe, material.hashes["model_hash"])}
-    store = existing or Run.create(out, recipe=recipe.resolved(), extra=extra)
+    team.wait()
+    store = existing or (Run.create(out, recipe=recipe.resolved(), extra=extra) if team.first else None)
+    team.wait()
+    if not store or not team.first:
+        store = _of_the_first(Path(out), team)
     with store.lock():
         store.update_manifest(
             status="running", error=None, seconds=_seconds_before(store), sandbox=_layers(material.train)
         )
-        tracker = Tracker(recipe.resolved(), store)
-        watchers = [tracker.log, *([on_record] if on_record else [])]
+        tracker = Tracker(recipe.resolved(), store) if team.first else None
+        watchers = [*([tracker.log] if tracker else []), *([on_record] if on_record and team.first else [])]
 
         def see(record: Record) -> None:
             for watcher in watchers:
@@ -72,8 +83,8 @@ def run(
 
         bar = None
         try:
-            trainer, checkpoint = _build(recipe, material, store, see, engine)
-            if progress:
+            trainer, checkpoint = _build(recipe, material, store, see, engine, team)
+            if progress and team.first:
                 bar = Progress(recipe.total_steps, title=recipe.name)
                 watchers.append(bar.update)
             trainer.train(resume_from_checkpoint=checkpoint)
@@ -86,7 +97,8 @@ def run(
         finally:
             if bar is not None:
                 bar.close()
-            tracker.close()
+            if tracker:
+                tracker.close()
         kill_point("finished/before")
         store.update_manifest(status="finished", finished=now(), seconds=_seconds(store, begin))
         kill_point("finished/after")
@@ -140,14 +152,27 @@ class _Material:
         }
 
 
-def _material(recipe: Recipe) -> _Material:
+def _of_the_first(out: Path, team: Processes) -> Run:
+    """The run folder that the first process has made, for another process. Raises Or1labError where it is not seen."""
+    deadline = time.monotonic() + SEEN
+    while not (out / MANIFEST).is_file():
+        if time.monotonic() > deadline:
+            raise Or1labError(
+                f"process {team.rank} on {platform.node()} does not see {out.absolute()}, which the first process has "
+                "made: --out must be on a file system that all nodes share"
+            )
+        time.sleep(0.2)
+    return Run.open(out, writes=False)
+
+
+def _material(recipe: Recipe, team: Processes) -> _Material:
     folder = sources.model_folder(recipe.model)
     process.set_up(recipe.threads)
     tokenizer = sources.load_tokenizer(folder)
     train, test = (sources.load_problems(recipe.data, split, tokenizer) for split in ("train", "test"))
     reward = _reward(recipe, [*train, *test])
     material = _Material(folder, tokenizer, train, test, Curriculum(recipe, train), reward)
-    _check(recipe, material)
+    _check(recipe, material, team)
     return material
 
 
@@ -163,8 +188,8 @@ def _layers(problems: list[Problem]) -> dict[str, bool] | None:
     return sandbox.active() if any(problem.tests for problem in problems) else None
 
 
-def _check(recipe: Recipe, material: _Material) -> None:
-    """What recipe, model, problems and machine must agree on. Raises UsageError, or Or1labError for several GPUs."""
+def _check(recipe: Recipe, material: _Material, team: Processes) -> None:
+    """What recipe, model, problems and machine must agree on. Raises UsageError."""
     import torch
     from transformers import AutoConfig
 
@@ -177,8 +202,20 @@ def _check(recipe: Recipe, material: _Material) -> None:
         raise UsageError(
             f"data.prompt_limit + T = {context} tokens, but the model {recipe.model} has a context of {longest}"
         )
-    if torch.cuda.device_count() > 1:
-        raise Or1labError("a run uses one GPU so far; choose it, e.g. CUDA_VISIBLE_DEVICES=0 or1lab train ...")
+    gpus, own = torch.cuda.device_count(), recipe.rollout
+    if gpus > 1 and team.count == 1:
+        raise UsageError(
+            f"one process, but {gpus} GPUs: `or1lab train` and `launch.train` start one a GPU; for one alone, set "
+            "CUDA_VISIBLE_DEVICES=0"
+        )
+    if own.server:
+        return
+    if team.count % own.tensor_parallel:
+        raise UsageError(
+            f"rollout.tensor_parallel = {own.tensor_parallel} does not divide the {team.count} processes of the run"
+        )
+    if own.sleep and not gpus:
+        raise UsageError("rollout.sleep frees memory of a GPU, and there is none: leave it out")
 
 
 def _existing(recipe: Recipe, out: Path, resume: bool) -> Run | None:
@@ -198,7 +235,12 @@ def _existing(recipe: Recipe, out: Path, resume: bool) -> Run | None:
 
 
 def _build(
-    recipe: Recipe, material: _Material, store: Run, see: Callable[[Record], None], engine: Engine | None
+    recipe: Recipe,
+    material: _Material,
+    store: Run,
+    see: Callable[[Record], None],
+    engine: Engine | None,
+    team: Processes,
 ) -> tuple[Any, str | None]:
     """The trainer, and the checkpoint to go on from (if any)."""
     import torch
@@ -206,25 +248,28 @@ def _build(
 
     from or1lab.magic.checkpoints import load_state, newest_whole, prune, step_of
     from or1lab.magic.trainer import MagicTrainer
+    from or1lab.rollout.together import shared_reward
 
     engine = engine or open_engine(recipe, material.folder)
     # Master weights in fp32, as in the released code; `dtype` is that of the computation and of the engine.
     model = AutoModelForCausalLM.from_pretrained(material.folder, dtype=torch.float32)
-    checkpoint = newest_whole(store.folder / "checkpoints")
+    checkpoint = team.agreed(lambda: newest_whole(store.folder / "checkpoints"))
     for name, value in material.hashes.items():
         if checkpoint and store.manifest[name] != value:
             raise Or1labError(f"{store.folder} was begun with another {name.removesuffix('_hash')}; use another --out")
     step = step_of(checkpoint) if checkpoint else -1
     store.truncate_after(step)
-    prune(store.folder / "checkpoints", step, recipe.checkpoint.keep)  # a process may have died before it did
-    hardware, threads = store.manifest["hardware"], torch.get_num_threads()
-    if checkpoint and hardware["threads"] != threads:
-        warnings.warn(
-            f"the run was begun with {hardware['threads']} threads and goes on with {threads}: its numbers may differ "
-            "in the last digits from those of an unbroken run (recipe: threads)",
-            stacklevel=2,
-        )
-    store.update_manifest(backend=engine.name, hardware=hardware | {"threads": threads}, **material.hashes)
+    if team.first:
+        prune(store.folder / "checkpoints", step, recipe.checkpoint.keep)  # a process may have died before it did
+    hardware, here = store.manifest["hardware"], {"threads": torch.get_num_threads(), "processes": team.count}
+    for what, now_ in here.items():
+        if checkpoint and team.first and (begun := hardware.get(what, 1)) != now_:
+            warnings.warn(
+                f"the run was begun with {begun} {what} and goes on with {now_}: its numbers may differ in the last "
+                f"digits from those of an unbroken run",
+                stacklevel=2,
+            )
+    store.update_manifest(backend=engine.name, hardware=hardware | here, **material.hashes)
     if checkpoint:  # before the trainer is made: a stage that converged has brought the last step nearer
         material.curriculum.load_state_dict(load_state(checkpoint)["curriculum"])
     trainer = MagicTrainer(
@@ -234,7 +279,7 @@ def _build(
         engine=engine,
         curriculum=material.curriculum,
         test_problems=material.test,
-        reward=material.reward,
+        reward=shared_reward(material.reward) if team.count > 1 else material.reward,
         run=store,
         resuming=checkpoint is not None,
         on_record=see,

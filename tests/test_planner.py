@@ -189,7 +189,7 @@ def test_the_page_shows_what_the_benchmark_prints():
 
 
 def test_memory_of_training_state_is_sixteen_bytes_a_parameter():
-    p = planned("7b", "8xH100")
+    p = planned("7b", "8xH100", "rollout.gpu_memory_utilization=0.35")
     state = sum(p.update[part] for part in ("weights, float32", "Adam moments", "gradients"))
     assert state == pytest.approx(16 * 7_615_616_512 / 8)
     assert p.update["engine"] == pytest.approx(0.35 * 79 * GIB)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from or1lab.kill_points import kill_point
+from or1lab.rollout.together import Processes
 from or1lab.store import full_disk_explained
 
 STATE = "or1lab_state.json"
@@ -24,24 +25,30 @@ SEAL = "or1lab_seal.json"  # file name -> SHA-256 of its content
 
 
 @contextmanager
-def written_aside(final: Path) -> Iterator[Path]:
-    """A folder to write `final` into, under its name: renamed once whole, removed if anything fails.
+def written_aside(final: Path, team: Processes) -> Iterator[Path]:
+    """A folder to write `final` into, under its name: renamed once whole, removed if anything fails. All processes of
+    the run write into it; the first one makes and renames it.
 
     Raises Or1labError where the disk is full."""
     aside = final.parent / "writing"
     kind = final.name.partition("-")[0]
     kill_point(f"{kind}/before")
-    shutil.rmtree(aside, ignore_errors=True)
+    if team.first:
+        shutil.rmtree(aside, ignore_errors=True)
+    team.wait()
     with full_disk_explained(final.parent):
         try:
             yield aside
             kill_point(f"{kind}/aside")
-            shutil.rmtree(final, ignore_errors=True)  # a damaged one, or that of a sitting which did not get to its end
-            kill_point(f"{kind}/gap")
-            os.replace(aside / final.name, final)
-            kill_point(f"{kind}/renamed")
+            team.wait()
+            if team.first:
+                shutil.rmtree(final, ignore_errors=True)  # damaged, or of a sitting which did not get to its end
+                kill_point(f"{kind}/gap")
+                os.replace(aside / final.name, final)
+                kill_point(f"{kind}/renamed")
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            if team.first:
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def checkpoints(folder: Path) -> list[Path]:

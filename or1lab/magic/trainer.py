@@ -49,6 +49,7 @@ from or1lab.rewards import RewardFn
 from or1lab.rewards.noise import weaken
 from or1lab.rollout.base import Engine
 from or1lab.rollout.buffer import Buffer, collect
+from or1lab.rollout.together import Processes
 from or1lab.rollout.weights import named_weights
 from or1lab.store import Run
 
@@ -92,8 +93,7 @@ class MagicTrainer(GRPOTrainer):
             eval_dataset=Dataset.from_dict({"prompt": [""]}),
             processing_class=tokenizer,
         )
-        if self.accelerator.num_processes > 1:
-            raise Or1labError("several training processes are not supported yet; start one")
+        self.team = Processes(self.accelerator.process_index, self.accelerator.num_processes)
         for kept_model in (self.model, self.ref_model):
             if kept_model is not None:
                 add_response_head(kept_model)
@@ -118,6 +118,7 @@ class MagicTrainer(GRPOTrainer):
         sync_seconds = self.sync_engine()
         after_sync = time.perf_counter()
         buffer = self._rollouts(stage, step)
+        self.engine.sleep()
         after_rollout = time.perf_counter()
         rewards, truncated = buffer.rewards, buffer.truncated
         advantages, kept = group_advantages(
@@ -213,13 +214,16 @@ class MagicTrainer(GRPOTrainer):
         """Not TRL's: it adds a model card."""
         folder = self.run.folder / "checkpoints"
         final = folder / f"checkpoint-{self.state.global_step}"
-        with written_aside(final) as self._writing:
+        with written_aside(final, self.team) as self._writing:
             try:
                 Trainer._save_checkpoint(self, model, trial)
-                save_state(self._writing / final.name, **self._own_state())
+                self.team.wait()  # each adds its random streams, and a sharded optimizer its part
+                if self.team.first:
+                    save_state(self._writing / final.name, **self._own_state())
             finally:
                 self._writing = None
-        prune(folder, self.state.global_step, self.recipe.checkpoint.keep)
+        if self.team.first:
+            prune(folder, self.state.global_step, self.recipe.checkpoint.keep)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         super().save_model(output_dir, _internal_call)
@@ -228,7 +232,7 @@ class MagicTrainer(GRPOTrainer):
     def save_final(self) -> None:
         """Write the trained model where AutoModel and vLLM load it: checkpoints/final."""
         final = self.run.folder / "checkpoints" / "final"
-        with written_aside(final) as folder:
+        with written_aside(final, self.team) as folder:
             self.save_model(str(folder / final.name))
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -366,6 +370,7 @@ class MagicTrainer(GRPOTrainer):
             seed=self.recipe.seed,
             step="final" if final else step,
         )
+        self.engine.sleep()
         if not final:
             values |= self.curriculum.evaluated(step, values["eval/accuracy"])
         self.run.write_evals(step, frame.assign(final=final))

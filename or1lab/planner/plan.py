@@ -174,13 +174,13 @@ def check(recipe: Recipe, a: Architecture, cluster: Cluster, layout: Layout) -> 
     if layout.tp < 1 or a.heads % layout.tp:
         fine = [n for n in range(1, a.heads + 1) if a.heads % n == 0 and n <= cluster.per_node]
         raise UsageError(
-            f"--tp {layout.tp} does not divide the {a.heads} attention heads of {a.name}; possible: "
+            f"tensor parallel {layout.tp} does not divide the {a.heads} attention heads of {a.name}; possible: "
             f"{', '.join(map(str, fine))}"
         )
     if sampling % layout.tp or layout.tp > cluster.per_node:
         raise UsageError(
-            f"--tp {layout.tp}: an engine's GPUs lie in one node ({cluster.per_node} GPUs) and divide the {sampling} "
-            "that sample"
+            f"tensor parallel {layout.tp}: an engine's GPUs lie in one node ({cluster.per_node} GPUs) and divide the "
+            f"{sampling} that sample"
         )
 
 

@@ -55,12 +55,12 @@ def _neighbours(p: Plan) -> Iterator[tuple[int, Plan]]:
 
 
 def _typed(old: Plan, new: Plan) -> list[str]:
-    """What to type to get from one plan to the other."""
+    """What to type to get from one plan to the other; recipe keys serve `or1lab train` as well."""
     words = [f"--gpus {new.cluster.gpus}x{new.cluster.device.name}"] * (old.cluster != new.cluster)
-    words += [f"--tp {new.layout.tp}"] * (old.layout.tp != new.layout.tp)
-    for name in ("sleep", "offload"):
-        if (now := getattr(new.layout, name)) != getattr(old.layout, name):
-            words.append(f"--{name}" if now else f"--no-{name}")
+    words += [f"rollout.tensor_parallel={new.layout.tp}"] * (old.layout.tp != new.layout.tp)
+    words += [f"rollout.sleep={str(new.layout.sleep).lower()}"] * (old.layout.sleep != new.layout.sleep)
+    if old.layout.offload != new.layout.offload:
+        words.append("--offload" if new.layout.offload else "--no-offload")
     words += [f"--server {new.layout.server}"] * (old.layout.server != new.layout.server)
     before, now = old.recipe.rollout.gpu_memory_utilization, new.recipe.rollout.gpu_memory_utilization
     words += [f"rollout.gpu_memory_utilization={now:g}"] * (before != now)

@@ -25,23 +25,42 @@ def choose_backend(wanted: str) -> str:
 
 
 def open_engine(recipe: Recipe, folder: str, tokenizer: Any) -> Engine:
-    """The engine of a run, built once for the largest context of all its stages."""
+    """The engine of a run, built once for the largest context of all its stages; of several processes, all their
+    engines as one."""
+    from or1lab.rollout.together import Shared, join
+
+    rollout, limit = recipe.rollout, max(recipe.max_T, recipe.eval.T or 0)
+    team = join()
+    if rollout.server:
+        from or1lab.rollout.server_engine import ServerEngine
+
+        engine: Engine = ServerEngine(
+            rollout.server,
+            dtype=recipe.dtype,
+            eos_ids=end_tokens(folder, tokenizer),
+            context=recipe.data.prompt_limit + limit,
+            first=team.first,
+        )
+        return Shared(engine, unit=team.count)
     if recipe.dtype == "bfloat16" and emulates_bfloat16():
         warnings.warn(
             "this CPU has no arithmetic in bfloat16 (AVX-512) and emulates it, many times slower: train here with "
             "dtype=float32",
             stacklevel=2,
         )
-    return build_engine(
+    engine = build_engine(
         folder,
         tokenizer,
-        backend=recipe.rollout.backend,
+        backend=rollout.backend,
         dtype=recipe.dtype,
         prompt_limit=recipe.data.prompt_limit,
-        T=max(recipe.max_T, recipe.eval.T or 0),
-        max_num_seqs=recipe.rollout.max_num_seqs,
-        gpu_memory_utilization=recipe.rollout.gpu_memory_utilization,
+        T=limit,
+        max_num_seqs=rollout.max_num_seqs,
+        gpu_memory_utilization=rollout.gpu_memory_utilization,
+        tensor_parallel=rollout.tensor_parallel,
+        sleep=rollout.sleep,
     )
+    return Shared(engine, unit=rollout.tensor_parallel) if team.count > 1 else engine
 
 
 def emulates_bfloat16() -> bool:
@@ -63,6 +82,7 @@ def build_engine(
     gpu_memory_utilization: float,
     top_p: float = 1.0,
     tensor_parallel: int = 1,
+    sleep: bool = False,
 ) -> Engine:
     """An engine for prompts of up to `prompt_limit` tokens and responses of up to `T`."""
     eos_ids = end_tokens(folder, tokenizer)
@@ -79,6 +99,7 @@ def build_engine(
             gpu_memory_utilization=gpu_memory_utilization,
             top_p=top_p,
             tensor_parallel=tensor_parallel,
+            sleep=sleep,
         )
     from or1lab.rollout.transformers_engine import TransformersEngine
 

@@ -44,6 +44,10 @@ class Engine(Protocol):
         """Make the engine sample from these weights from now on."""
         ...
 
+    def sleep(self) -> None:
+        """Nothing is sampled until the next sync: give memory back, if the engine is one that does."""
+        ...
+
 
 def sample_seed(seed: int, step: int | str, problem_id: str) -> int:
     """Seed of the first sample of a problem at a training step; sample j of the group uses it plus j."""

@@ -98,3 +98,6 @@ class TransformersEngine:
         with torch.no_grad():
             for name, weight in named_weights:
                 own[name].copy_(weight)
+
+    def sleep(self) -> None:
+        """Its weights are all that it holds."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from or1lab import process
 from or1lab.rollout.base import Request, Sample
@@ -38,13 +39,17 @@ class VllmEngine:
         gpu_memory_utilization: float = 0.35,
         top_p: float = 1.0,
         tensor_parallel: int = 1,
+        sleep: bool = False,
     ) -> None:
+        """`sleep`: between rollouts it gives the GPU's memory back, weights and all. Of several processes of a run each
+        holds an engine, or `tensor_parallel` of them hold one."""
         from transformers import AutoConfig
         from vllm import LLM
 
         limit = prompt_limit + max_T
         self.eos_ids, self.top_p = list(eos_ids), top_p
         self.on_cpu = not torch.cuda.is_available()
+        self.sleeps, self.asleep = sleep, False
         options: dict[str, Any] = {"dtype": dtype, "gpu_memory_utilization": gpu_memory_utilization}
         if self.on_cpu:
             config = AutoConfig.from_pretrained(folder)
@@ -56,6 +61,8 @@ class VllmEngine:
                 "enable_chunked_prefill": False,
                 "max_num_batched_tokens": max(limit, max_num_seqs * prompt_limit),
             }
+        if dist.is_initialized() and dist.get_world_size() > 1:  # vLLM joins them, and starts none of its own
+            options["distributed_executor_backend"] = "external_launcher"
         with process.stdout_with_descriptor():
             self.llm = LLM(
                 model=folder,
@@ -66,6 +73,7 @@ class VllmEngine:
                 disable_log_stats=True,
                 use_tqdm_on_load=False,
                 tensor_parallel_size=tensor_parallel,
+                enable_sleep_mode=sleep,
                 **options,
             )
 
@@ -112,11 +120,22 @@ class VllmEngine:
 
     def sync(self, named_weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         runner = self.llm.llm_engine.model_executor.driver_worker.model_runner
+        if self.asleep:
+            torch.cuda.empty_cache()  # what the update has freed is torch's, not vLLM's, until then
+            self.llm.wake_up(tags=["weights"])
         with torch.no_grad():
             runner.reload_weights(weights_iterator=((name, weight.detach()) for name, weight in named_weights))
             if self.on_cpu:
                 _repack_tied_head(runner.get_model())
+        if self.asleep:
+            self.llm.wake_up(tags=["kv_cache"])
+            self.asleep = False
         self.llm.reset_prefix_cache()
+
+    def sleep(self) -> None:
+        if self.sleeps:
+            self.llm.sleep(level=2)  # drops the weights: the next ones are other weights anyway
+            self.asleep = True
 
 
 def _sample(output: Any) -> Sample:

@@ -1,0 +1,71 @@
+"""Before a run is started: does the installation work, and will the recipe fit on these GPUs? Loads no weights."""
+
+from __future__ import annotations
+
+from or1lab import doctor
+from or1lab.errors import Or1labError, UsageError
+from or1lab.launch import Place
+from or1lab.recipe import Recipe
+
+FORCE = "; --force starts it all the same"
+
+
+def check(recipe: Recipe, place: Place) -> list[str]:
+    """Notes of what could not be checked.
+
+    Raises:
+        Or1labError: what `or1lab doctor` finds wrong, or by how much the recipe does not fit, and what does.
+    """
+    wrong = [check for check in doctor.examine(quick=True) if check.state == "wrong"]
+    if wrong:
+        told = "; ".join(f"{check.name}: {check.found} (mend: {check.mend})" for check in wrong)
+        raise Or1labError(f"{told}{FORCE}")
+    return _fits(recipe, place)
+
+
+def _fits(recipe: Recipe, place: Place) -> list[str]:
+    from or1lab.planner.architecture import architecture
+    from or1lab.planner.hardware import Cluster, device
+    from or1lab.planner.lengths import law
+    from or1lab.planner.memory import GIB, Layout
+    from or1lab.planner.plan import Plan
+    from or1lab.planner.suggest import suggestions
+
+    try:
+        a, gpu = architecture(recipe.model), device(_gpu())
+    except UsageError as error:  # a model or a GPU that the planner does not know can be trained all the same
+        return [f"not checked whether it fits: {error}"]
+    if not gpu.is_gpu and place.several:
+        return []
+    own, apart = recipe.rollout, int(recipe.rollout.server is not None)
+    engine = (1, False) if apart else (own.tensor_parallel, own.sleep)
+    layout = Layout(*engine, place.offload, apart)
+    gpus = place.processes * place.nodes + apart
+    plan = Plan(recipe, a, Cluster(gpu, gpus, min(gpus, place.processes + apart)), layout, law(recipe.model))
+    if apart:  # nobody here knows the server's GPUs
+        missing, why = sum(plan.update.values()) / GIB - gpu.gib, "the update needs that much more than a GPU has"
+    else:
+        missing, why = plan.complaints[0] if plan.complaints else (0.0, "")
+    if missing <= 0:
+        return []
+    better = "".join(f"\n  {one.change}  ({one.why})" for one in suggestions(plan)[:3]) if not apart else ""
+    raise Or1labError(f"does not fit, by {missing:.1f} GiB: {why}{FORCE}{better and '. What fits:' + better}")
+
+
+def _gpu() -> str:
+    """The planner's name for the GPUs here; "cpu" where there are none.
+
+    Raises UsageError for one that it does not know."""
+    from or1lab.planner.hardware import known
+
+    query = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+    found = (doctor.output(*query) or "").strip()
+    if not found or doctor.torch_build() == "CPU":
+        return "cpu"
+    name, _, mib = found.splitlines()[0].rpartition(",")
+    gpus = known()["gpus"]
+    bare = name.replace(" ", "").lower()
+    alike = [gpu for gpu in gpus if gpu.partition("-")[0].lower() in bare]
+    if not alike:
+        raise UsageError(f"{name} is not in experiments/hardware.yaml")
+    return min(alike, key=lambda gpu: abs(gpus[gpu]["gib"] - int(mib) / 1024))
