@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import or1lab  # noqa: F401  # first: it sets environment variables that torch reads
@@ -28,6 +29,7 @@ from or1lab.magic.policy import Policy
 from or1lab.magic.sgd import sgd_steps
 from or1lab.magic.update import Row
 from or1lab.recipe import Recipe, load_recipe
+from or1lab.rollout.weights import named_weights
 
 STEPS, GROUPS, MEMBERS = 3, 8, 4
 RECIPE = [
@@ -129,6 +131,10 @@ def train(kind: str, dtype: torch.dtype, recipe: Recipe, *, few: bool = False, t
             result["entropy"] += batch.entropy
         optimizer_step()
     result["weights"] = [whole(p) for p in policy_model.parameters()]
+    # What an engine is given. accelerate knows of no FSDP on a CPU; TRL asks it.
+    plugin = SimpleNamespace(fsdp_version=2) if kind == "sharded" else None
+    told = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=None, fsdp_plugin=plugin), device=accelerator.device)
+    result["handed over"] = {name: weight.clone() for name, weight in named_weights(policy_model, told)}
     result["reductions"] = len(reductions)
     return result
 

@@ -52,6 +52,15 @@ def test_processes_do_not_matter(results, processes, case):
     assert distance(moved, expected) < 100 * limit  # Adam divides by the gradient's size: small ones carry their noise
 
 
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("case", CASES)
+def test_an_engine_is_given_whole_weights(results, processes, case):
+    got = results[processes][case]
+    assert [*got["handed over"]] == [name for name, _ in model(0, torch.float64, "tied" in case).named_parameters()]
+    for weight, given in zip(got["weights"], got["handed over"].values(), strict=True):
+        assert torch.equal(weight, given)
+
+
 def test_the_comparison_means_something(results):
     """Gradients of ordinary size, weights that move, tokens clipped on both sides, entropy and KL in the loss."""
     start = model(0, torch.float64, tied=False)
