@@ -115,6 +115,12 @@ class Run(Recorded):
             _write_all(descriptor, line)
         kill_point("metrics/after")
 
+    def alarm(self, message: str) -> None:
+        """Keep a warning in the manifest, once: a resumed run meets those beyond its checkpoint again."""
+        told = self.manifest.get("alarms", [])
+        if message not in told:
+            self.update_manifest(alarms=[*told, message])
+
     def write_rollouts(self, step: int, frame: pd.DataFrame) -> None:
         """Store the responses of a training step: one row a response."""
         self._write_frame("rollouts", step, frame)

@@ -73,6 +73,7 @@ def run(
         bar = None
         try:
             trainer, checkpoint = _build(recipe, material, store, see, engine)
+            watchers.append(lambda _: [store.alarm(told) for told in trainer.engine.alarms])
             if progress:
                 bar = Progress(recipe.total_steps, title=recipe.name)
                 watchers.append(bar.update)
