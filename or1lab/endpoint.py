@@ -45,8 +45,8 @@ def complete(client: Any, whose: str, kept: str, **request: Any) -> Any:
         reply = client.chat.completions.create(**request)
     except (openai.OpenAIError, ValueError) as error:  # ValueError: an answer that is not JSON
         raise Or1labError(
-            f"{client.base_url}: {request['model']} failed on {whose} ({_said(error)}); {kept} so far are kept: once the "
-            "server answers again, go on with --resume"
+            f"{client.base_url}: {request['model']} failed on {whose} ({_said(error)}); {kept} so far are kept: once "
+            "the server answers again, go on with --resume"
         ) from None
     if not getattr(reply, "choices", None):
         told = getattr(reply, "error", None) or "no choices"  # some servers say so with status 200

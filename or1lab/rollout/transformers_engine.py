@@ -21,7 +21,7 @@ SCORED_TOKENS = 4096  # padded tokens whose log-probs are computed at a time
 
 
 class TransformersEngine:
-    """A copy of the policy that samples with `generate`, `max_num_seqs` responses at a time; fewer, once memory has run out."""
+    """A copy of the policy that samples with `generate`, up to `max_num_seqs` responses at a time."""
 
     name = "transformers"
 
