@@ -229,7 +229,7 @@ class Run(Recorded):
             raise UsageError(f"{self.folder} has no rollouts of step {step}; {stored}")
         if (packed := self._packed("rollouts")) is not None:
             return packed[packed["step"] == step].reset_index(drop=True)
-        return pd.read_parquet(self.folder / "rollouts" / f"step-{step:06d}.parquet")
+        return self.read_frame(self.folder / "rollouts" / f"step-{step:06d}.parquet")
 
     @property
     def rollout_steps(self) -> list[int]:
@@ -243,7 +243,7 @@ class Run(Recorded):
         """All evaluations, one row per problem and sample, with the column step; empty if there are none."""
         if (packed := self._packed("evals")) is not None:
             return packed
-        frames = [pd.read_parquet(path) for path in self._frames("evals")]
+        frames = [self.read_frame(path) for path in self._frames("evals")]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     @property
@@ -254,7 +254,7 @@ class Run(Recorded):
 
     def _packed(self, kind: str) -> pd.DataFrame | None:
         path = self.folder / f"{kind}.parquet"
-        return pd.read_parquet(path) if path.exists() else None
+        return self.read_frame(path) if path.exists() else None
 
     def _frames(self, kind: str) -> list[Path]:
         return sorted((self.folder / kind).glob("step-*.parquet"))

@@ -1,4 +1,4 @@
-"""A full disk: one message that says where, how much is left and how to go on, and nothing written before is lost."""
+"""Disks that are full or damage a file: one message that says which and how to go on, and nothing else is lost."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from transformers import Trainer
 
 from or1lab import notebook as notebooks
 from or1lab import train
 from or1lab.errors import Or1labError
+from or1lab.evaluation import Evaluation
 from or1lab.recipe import Recipe, load_recipe
 from or1lab.store import Run
 from tests.broken_runs import ENV, SMALL, TRAIN, Forks, files, steady
+from tests.test_evaluation import run as evaluate_toy
 from tests.test_sweep import experiment, sweep
 
 RECIPE = Recipe.model_validate({"name": "toy", "seed": 3, "stages": [{"steps": 4}]})
@@ -129,3 +132,22 @@ def test_a_run_on_a_disk_that_fills_up_goes_on_once_there_is_room(unbroken, tmp_
         assert steady(disk / "run") == steady(unbroken) and files(disk / "run") == files(unbroken)
     finally:
         forks.server.communicate()
+
+
+def test_a_damaged_file_is_named(run, tmp_path):
+    """Of a run, and of an evaluation; a file that lost its rows, too."""
+    run.write_rollouts(1, pd.DataFrame({"x": range(100)}))
+    path = run.folder / "rollouts" / "step-000001.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(Or1labError, match=r"step-000001.parquet is damaged \(.*train again"):
+        run.rollouts(1)
+    found = evaluate_toy(tmp_path / "evaluation")
+    part, problems = found.parts()[0], found.folder / "problems.jsonl"
+    content = part.read_bytes()
+    part.write_bytes(b"")
+    with pytest.raises(Or1labError, match=r"part-00000.parquet is damaged \(.*evaluate again into another folder"):
+        found.summary()
+    part.write_bytes(content)
+    problems.write_text("")
+    with pytest.raises(Or1labError, match=r"problems.jsonl is damaged \(it holds 0 of 6 problems\)"):
+        Evaluation.open(found.folder).summary()
