@@ -119,7 +119,8 @@ class VllmEngine:
         self.concurrency.halve(error, min(asked, self.concurrency.now))
         engine: Any = self.llm.llm_engine
         engine.abort_request(list(engine.output_processor.request_states), internal=True)
-        self.llm.reset_prefix_cache()  # it names blocks of the step that failed, which were never computed
+        if not self.llm.reset_prefix_cache():  # it names blocks of the step that failed, which were never computed
+            raise error
         scheduler = engine.engine_core.engine_core.scheduler
         scheduler.max_num_running_reqs = scheduler.max_num_active_reqs = self.concurrency.now
         torch.cuda.empty_cache()

@@ -70,7 +70,10 @@ def test_vllm_out_of_memory_while_sampling_gives_the_same_samples(where, engine,
     whole, real = engine.generate(requests(10), tau=1.0, T=24), getattr(executor, where)
 
     def step(*arguments, **options):
-        if len(scheduler.running) > 9:
+        crowded = len(scheduler.running) > 9
+        if crowded and where == "sample_tokens":  # which begins by taking what the forward pass left
+            real(*arguments, **options)
+        if crowded:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return real(*arguments, **options)
 
