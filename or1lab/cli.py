@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from or1lab import claims_view, data_cli
+from or1lab import claims_view, data_cli, process
 from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate_cli import evaluate, suites
 from or1lab.plan_cli import plan
@@ -108,8 +108,9 @@ def train(
             console.print(f"note: {note}", soft_wrap=True, markup=False, highlight=False)
     try:
         finished = launch.train(loaded, folder, resume=resume, place=place)
-    except KeyboardInterrupt:
-        raise Or1labError(f"stopped; what is written is kept: go on with --resume (run folder {folder})") from None
+    except KeyboardInterrupt as stop:
+        by = f" by {stop}" if str(stop) else ""
+        raise Or1labError(f"stopped{by}; what is written is kept: go on with --resume (run folder {folder})") from None
     console.print(f"[green]finished[/] {finished.folder}; look at it: or1lab runs show {finished.folder}")
 
 
@@ -365,7 +366,8 @@ def main() -> None:
     else:
         warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
-        app()
+        with process.stopped_by_signals():
+            app()
     except Exception as error:
         if debug:
             raise

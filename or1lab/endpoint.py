@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from multiprocessing.pool import ThreadPool
 from typing import Any, TypeVar
 
 from or1lab.errors import Or1labError
@@ -45,8 +45,8 @@ def complete(client: Any, whose: str, kept: str, **request: Any) -> Any:
         reply = client.chat.completions.create(**request)
     except (openai.OpenAIError, ValueError) as error:  # ValueError: an answer that is not JSON
         raise Or1labError(
-            f"{client.base_url}: {request['model']} failed on {whose} ({_said(error)}); {kept} so far are kept: go on "
-            "with --resume"
+            f"{client.base_url}: {request['model']} failed on {whose} ({_said(error)}); {kept} so far are kept: once "
+            "the server answers again, go on with --resume"
         ) from None
     if not getattr(reply, "choices", None):
         told = getattr(reply, "error", None) or "no choices"  # some servers say so with status 200
@@ -64,23 +64,18 @@ def _said(error: Exception) -> str:
 
 def gather(ask: Callable[[Task], Result], tasks: Sequence[Task], workers: int = WORKERS) -> Iterator[Result]:
     """Results as they come, of so many requests at a time; after a failure no more are asked for, those under way are
-    still given, and then the failure is raised."""
-    error: BaseException | None = None
-    with ThreadPoolExecutor(workers) as threads:
-        futures = {threads.submit(ask, task) for task in tasks}
+    still given, and then the failure is raised. Whoever stops early, by Ctrl-C as well, does not wait for them."""
+    failures: list[Exception] = []
+
+    def one(task: Task) -> list[Result]:
         try:
-            for future in as_completed(futures):
-                futures.discard(future)  # and with it the result: all of them together may be gigabytes
-                if future.cancelled():
-                    continue
-                if future.exception() is None:
-                    yield future.result()
-                elif error is None:
-                    error = future.exception()
-                    for other in futures:
-                        other.cancel()
-        finally:  # where the caller stops early, too
-            for future in futures:
-                future.cancel()
-    if error:
-        raise error
+            return [] if failures else [ask(task)]
+        except Exception as error:
+            failures.append(error)
+            return []
+
+    with ThreadPool(workers) as threads:  # its threads die with the process
+        for found in threads.imap_unordered(one, tasks):
+            yield from found
+    if failures:
+        raise failures[0]

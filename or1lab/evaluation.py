@@ -76,7 +76,13 @@ class Evaluation(Recorded):
     @cached_property
     def problems(self) -> list[Problem]:
         """The problems, in order."""
-        return list(load.read(str(self.folder / PROBLEMS), strict=True))
+        found = list(load.read(str(self.folder / PROBLEMS), strict=True))
+        if len(found) != (wanted := self.manifest["problems"]):
+            raise Or1labError(
+                f"{self.folder / PROBLEMS} is damaged (it holds {len(found)} of {wanted} problems); bring it back from "
+                f"a copy, or {self.again}"
+            )
+        return found
 
     @property
     def limit(self) -> int:
@@ -100,8 +106,8 @@ class Evaluation(Recorded):
         """`samples`; without the texts if not `responses`: they are nearly all of it. With the verdicts kept under the
         name `scores`, a version of the verifier, if not those that count."""
         columns = [name for name in SAMPLES if responses or name != "response"]
-        stored = _read(self.parts(), columns)
-        scored = _read(self.score_parts(scores or self.manifest["scores"]), SCORES)
+        stored = self._read(self.parts(), columns)
+        scored = self._read(self.score_parts(scores or self.manifest["scores"]), SCORES)
         both = stored.merge(scored, on=KEY, how="left", validate="one_to_one")
         both = both.astype({"correct": "boolean", "reward": float, "reason": object, "answer": object})
         for name in ("reason", "answer"):  # a missing text is None, whatever merged it in
@@ -146,7 +152,7 @@ class Evaluation(Recorded):
 
     def stored(self) -> set[tuple[str, int]]:
         """(problem id, sample) of every response that is there."""
-        frame = _read(self.parts(), KEY)
+        frame = self._read(self.parts(), KEY)
         return set(zip(frame["problem_id"], frame["sample"], strict=True))
 
     def parts(self) -> list[Path]:
@@ -162,6 +168,10 @@ class Evaluation(Recorded):
         from or1lab.evaluation_summary import summary
 
         return summary(self, k)
+
+    def _read(self, parts: Sequence[Path], columns: list[str]) -> pd.DataFrame:
+        frames = [self.read_frame(path, columns) for path in parts]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
     # -------------------------------------------------------------------------------------------------- writing
 
@@ -202,11 +212,6 @@ def find_evaluations(root: str | Path) -> list[Evaluation]:
             subfolders.clear()
             found.append(Evaluation(folder))
     return sorted(found, key=lambda one: one.folder)
-
-
-def _read(parts: Sequence[Path], columns: list[str]) -> pd.DataFrame:
-    frames = [pd.read_parquet(path, columns=columns) for path in parts]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
 def _cut(frame: pd.DataFrame, T: int) -> pd.DataFrame:

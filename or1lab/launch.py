@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from or1lab import errors
+from or1lab import errors, process
 from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import ROOT, Recipe
 from or1lab.store import METRICS, Run
@@ -92,15 +92,15 @@ def train(
         job = Path(folder) / "job.json"
         job.write_text(json.dumps({**told, "place": asdict(place)}), encoding="utf-8")
         before = _written(Path(out))
-        process = subprocess.Popen([sys.executable, "-m", "or1lab.launch", "agent", str(job)], env=_environment(gpus))
+        started = subprocess.Popen([sys.executable, "-m", "or1lab.launch", "agent", str(job)], env=_environment(gpus))
         try:
-            _follow(process, Run(out), before, recipe, on_record, progress)
+            _follow(started, Run(out), before, recipe, on_record, progress)
         finally:
-            if process.poll() is None:
-                process.terminate()  # accelerate's launcher ends its workers
-                process.wait()
-        if process.returncode:
-            raise _failure(job, process.returncode)
+            if started.poll() is None:
+                started.terminate()  # accelerate's launcher ends its workers
+                started.wait()
+        if started.returncode:
+            raise _failure(job, started.returncode)
     return Run.open(out)
 
 
@@ -149,7 +149,7 @@ def _written(out: Path) -> int:
 
 
 def _follow(
-    process: subprocess.Popen[bytes],
+    started: subprocess.Popen[bytes],
     run: Run,
     seen: int,
     recipe: Recipe,
@@ -162,7 +162,7 @@ def _follow(
     metrics, size = run.folder / METRICS, -1
     try:
         while True:
-            ended = process.poll() is not None
+            ended = started.poll() is not None
             if watchers and metrics.exists() and metrics.stat().st_size != size:
                 size = metrics.stat().st_size
                 records = run.records()
@@ -224,7 +224,10 @@ def worker(job: Path) -> int:
     told = json.loads(job.read_text(encoding="utf-8"))
     recipe = Recipe.model_validate(told["recipe"])
     try:
-        run(recipe, told["out"], resume=told["resume"], labels=told["labels"], progress=False)
+        with process.stopped_by_signals():
+            run(recipe, told["out"], resume=told["resume"], labels=told["labels"], progress=False)
+    except KeyboardInterrupt:
+        return 130
     except Exception as error:
         if int(os.environ["RANK"]):
             time.sleep(LATER)

@@ -14,12 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from or1lab.errors import Or1labError
 from or1lab.kill_points import kill_point
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
@@ -47,6 +50,16 @@ class Recorded:
             return json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise Or1labError(f"{path} is damaged ({error}); {self.again}") from None
+
+    def read_frame(self, path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+        """A parquet file of the folder. Raises Or1labError naming one that is damaged."""
+        import pandas as pd
+
+        try:
+            return pd.read_parquet(path, columns=columns)
+        except (OSError, ValueError) as error:  # pyarrow's are among them
+            reason = " ".join(str(error).split())[:200]
+            raise Or1labError(f"{path} is damaged ({reason}); bring it back from a copy, or {self.again}") from None
 
     def update_manifest(self, **changes: Any) -> None:
         """Replace keys of the manifest, all or none."""

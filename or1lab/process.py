@@ -6,9 +6,13 @@ import contextlib
 import io
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
+from types import FrameType
+
+STOPS = (signal.SIGTERM, signal.SIGUSR1)  # `kill`, and what schedulers send some time before they kill
 
 
 def cores() -> int:
@@ -52,3 +56,22 @@ def stdout_with_descriptor() -> Iterator[None]:
             yield
     else:
         yield
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Inside, a signal of STOPS ends the main thread's work as Ctrl-C does; the KeyboardInterrupt names it.
+
+    Only the first: one more must not cut off what is written down at the end."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for other in STOPS:
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, stop) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

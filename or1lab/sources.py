@@ -53,10 +53,33 @@ def _has_tokenizer(folder: Path) -> bool:
     return any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json", "vocab.json"))
 
 
+def reach(name: str) -> None:
+    """Ask the Hub once for a model: the libraries would try for minutes before they give up.
+
+    Where it does not give it, the cache must, and is not asked for news again. Raises Or1labError if it cannot."""
+    import httpx
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"))
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        reason = load.shorten(str(error))
+        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            raise Or1labError(
+                f"no model '{name}': it is no folder here, and the Hub does not give it ({reason}). Where there is a "
+                f"network: hf download {name} --local-dir DIR; then give DIR as the model"
+            ) from None
+        if not constants.HF_HUB_OFFLINE:
+            warnings.warn(f"the Hub does not give {name} ({reason}): it is taken from the cache", stacklevel=2)
+            constants.HF_HUB_OFFLINE = True
+
+
 def load_tokenizer(folder: str) -> Any:
     """The tokenizer of a model folder. Raises Or1labError when there is none or it cannot be read."""
     from transformers import AutoTokenizer
 
+    if not Path(folder).is_dir():
+        reach(folder)
     if Path(folder).is_dir() and not _has_tokenizer(Path(folder)):  # transformers would invent an empty one
         raise Or1labError(f"no readable tokenizer for '{folder}': the folder holds none")
     try:

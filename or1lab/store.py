@@ -120,6 +120,12 @@ class Run(Recorded):
             _write_all(descriptor, line)
         kill_point("metrics/after")
 
+    def alarm(self, message: str) -> None:
+        """Keep a warning in the manifest, once: a resumed run meets those beyond its checkpoint again."""
+        told = self.manifest.get("alarms", [])
+        if message not in told:
+            self.update_manifest(alarms=[*told, message])
+
     def write_rollouts(self, step: int, frame: pd.DataFrame) -> None:
         """Store the responses of a training step: one row a response."""
         self._write_frame("rollouts", step, frame)
@@ -233,7 +239,7 @@ class Run(Recorded):
             raise UsageError(f"{self.folder} has no rollouts of step {step}; {stored}")
         if (packed := self._packed("rollouts")) is not None:
             return packed[packed["step"] == step].reset_index(drop=True)
-        return pd.read_parquet(self.folder / "rollouts" / f"step-{step:06d}.parquet")
+        return self.read_frame(self.folder / "rollouts" / f"step-{step:06d}.parquet")
 
     @property
     def rollout_steps(self) -> list[int]:
@@ -247,7 +253,7 @@ class Run(Recorded):
         """All evaluations, one row per problem and sample, with the column step; empty if there are none."""
         if (packed := self._packed("evals")) is not None:
             return packed
-        frames = [pd.read_parquet(path) for path in self._frames("evals")]
+        frames = [self.read_frame(path) for path in self._frames("evals")]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     @property
@@ -258,7 +264,7 @@ class Run(Recorded):
 
     def _packed(self, kind: str) -> pd.DataFrame | None:
         path = self.folder / f"{kind}.parquet"
-        return pd.read_parquet(path) if path.exists() else None
+        return self.read_frame(path) if path.exists() else None
 
     def _frames(self, kind: str) -> list[Path]:
         return sorted((self.folder / kind).glob("step-*.parquet"))

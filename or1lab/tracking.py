@@ -6,6 +6,7 @@ of them fails: the mirror starts only with the first record and gives up with a 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 import warnings
@@ -76,6 +77,12 @@ class Tracker:
 
     def _give_up(self, error: Exception) -> None:
         self.mode = "off"
+        if isinstance(error, ConnectionResetError | BrokenPipeError):  # wandb's own process is dead
+            import wandb
+
+            self._mirror = None
+            with contextlib.suppress(Exception):
+                wandb.teardown()  # else it fails at our exit, with a traceback
         warnings.warn(
             f"wandb is switched off for this run ({type(error).__name__}: {error}); "
             f"all records are in {self.run.folder}",

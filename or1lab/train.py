@@ -84,6 +84,7 @@ def run(
         bar = None
         try:
             trainer, checkpoint = _build(recipe, material, store, see, engine, team)
+            watchers.append(lambda _: [store.alarm(told) for told in trainer.engine.alarms])
             if progress and team.first:
                 bar = Progress(recipe.total_steps, title=recipe.name)
                 watchers.append(bar.update)

@@ -1,13 +1,15 @@
 """A process that has imported everything and forks a child for each `or1lab` command it is told: a new Python takes ten
 seconds to get there. Nothing has been computed before a fork, so a child is as good as a new process.
 
-Each line on stdin is {"arguments": [...], "kill_at": name or "", "output": file}; the answer is the child's exit code.
+Each line on stdin is {"arguments": [...], "kill_at": name or "", "by": a signal's name or "", "output": file}; the
+answer is the child's exit code. With `by` the child gets that signal at the kill point, and is not ended there.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 
@@ -18,12 +20,16 @@ import or1lab.magic.trainer  # noqa: E402
 import or1lab.rollout.transformers_engine  # noqa: E402, F401
 from or1lab import cli, kill_points  # noqa: E402
 
+leave = os._exit
 
-def child(arguments: list[str], kill_at: str, output: str) -> int:
+
+def child(arguments: list[str], kill_at: str, by: str, output: str) -> int:
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     kill_points.arm(kill_at)
+    if by:
+        os._exit = lambda code: signal.raise_signal(signal.Signals[by])  # what a kill point ends the process with
     sys.argv = ["or1lab", *arguments]
     try:
         cli.main()
@@ -42,5 +48,5 @@ for line in sys.stdin:
         code = child(**command)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        leave(code)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answers, flush=True)

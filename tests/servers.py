@@ -45,6 +45,12 @@ def chat_server(answer):
         server.server_close()
 
 
+def answers(asked):
+    """Right ones to "3+1=?"; that to 5 is cut off."""
+    number = int(asked["messages"][0]["content"].partition("+")[0])
+    return [(f"<think>{asked['seed']}</think>\\boxed{{{number + 1}}}", 7, "length" if number == 5 else "stop")]
+
+
 def completion(asked, choices):
     """The body of an answer with these choices."""
     return {

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from or1lab.evaluation import Evaluation
-from or1lab.recipe import ROOT
 from tests.servers import chat_server
 from tests.test_cli import call
 
@@ -120,31 +113,3 @@ def test_a_limit_beyond_the_context_is_refused(or1lab, tmp_path):
     code, _, err = or1lab("evaluate", "tiny", "--suite", "tiny", "--limit", 4096, "--out", tmp_path / "out")
     assert code == 2 and "tiny has a context of 1024: --limit" in " ".join(err.split())
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.faults
-@pytest.mark.timeout(600)
-def test_killed_for_real_it_ends_with_the_same_table(tmp_path):
-    """vLLM, SIGKILL once some responses are there, twice."""
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-
-    def start(folder: Path, *more: str) -> subprocess.Popen:
-        asked = ["evaluate", "tiny", "--suite", "tiny", "-k", "8", "--problems", "120", "--out", str(folder), *more]
-        return subprocess.Popen([sys.executable, "-m", "or1lab.cli", *asked], env=env, cwd=ROOT)
-
-    assert start(tmp_path / "unbroken").wait() == 0
-    killed, more = tmp_path / "killed", []
-    for parts in (2, 5):
-        child = start(killed, *more)
-        while len(list((killed / "samples").glob("part-*.parquet"))) < parts:
-            assert child.poll() is None
-            time.sleep(0.02)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        assert Evaluation.open(killed).status == "interrupted"
-        more = ["--resume"]
-    assert start(killed, "--resume").wait() == 0
-    one, two = (Evaluation.open(tmp_path / name) for name in ("unbroken", "killed"))
-    assert one.samples.equals(two.samples)
-    assert {**one.summary(), "folder": ""} == {**two.summary(), "folder": ""}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from or1lab.scoring import rescore
 from or1lab.store import find_runs
 from or1lab.suites import Suite
 from tests import judges
-from tests.servers import DROP, chat_server, completion, hurry
+from tests.servers import answers, chat_server, completion
 
 MODEL = Model("some/model", "some/model")
 K = 4
@@ -437,11 +436,6 @@ def test_results_of_a_server_are_not_kept_once_given():
     assert len(given) == 50 and max(alive) <= 1
 
 
-def answers(asked):
-    number = int(asked["messages"][0]["content"].partition("+")[0])
-    return [(f"<think>{asked['seed']}</think>\\boxed{{{number + 1}}}", 7, "length" if number == 5 else "stop")]
-
-
 def ask_server(address, out, resume=False, chosen=None):
     return evaluate("served-model", chosen or suite(), out=out, endpoint=address, resume=resume)
 
@@ -457,42 +451,6 @@ def test_a_server_is_asked_once_for_each_sample_with_its_seed(tmp_path):
     assert (found.table("length") == 7).all() and found.table("truncated")[5].all()
     assert found.correct()[:5].all() and not found.correct()[5].any()
     assert found.manifest["engine"] == "endpoint" and found.manifest["endpoint"] == address
-
-
-@pytest.mark.parametrize("fault", [429, 500, DROP])
-def test_a_server_that_fails_for_a_while_is_asked_again(fault, tmp_path, monkeypatch):
-    hurry(monkeypatch)
-    asks = itertools.count()  # threads share it
-
-    def shaky_server(asked):
-        return fault if next(asks) < 3 else answers(asked)
-
-    with chat_server(shaky_server) as (address, _):
-        found = ask_server(address, tmp_path / "served")
-    assert found.correct()[:5].all() and found.status == "finished"
-
-
-def test_a_server_that_fails_for_good_costs_nothing_that_came(tmp_path, monkeypatch):
-    hurry(monkeypatch)
-    asks = itertools.count()
-
-    def dying(asked):
-        return answers(asked) if next(asks) < 10 else 500
-
-    out = tmp_path / "served"
-    with chat_server(dying) as (address, _), pytest.raises(Or1labError, match=r"failed on problem p\d.*--resume"):
-        ask_server(address, out)
-    assert len(Evaluation.open(out).stored()) == 10
-    with chat_server(answers) as (address, got):  # at another port: the same server all the same
-        found = ask_server(address, out, resume=True)
-        assert len(got) == 14
-        assert same(found, ask_server(address, tmp_path / "unbroken"))
-
-
-def test_a_server_that_is_not_there_is_told_with_the_cause(tmp_path, monkeypatch):
-    hurry(monkeypatch)
-    with pytest.raises(Or1labError, match=r"Connection error\. .*protocol"):
-        ask_server("localhost:9/v1", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("change", [

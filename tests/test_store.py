@@ -6,7 +6,6 @@ import errno
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -191,53 +190,6 @@ def test_lock_of_another_process_is_respected_and_dies_with_it(run):
     assert run.status == "interrupted"
     with run.lock():
         pass
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_full_disk_says_where_how_much_and_what_next(run, monkeypatch, number):
-    run.log("step", step=1)
-    written = (run.folder / "metrics.jsonl").read_bytes()
-    real = os.write
-
-    def full(descriptor, content):
-        if len(content) > 20:
-            return real(descriptor, content[:20])  # a disk fills up in the middle of a line
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "write", full)
-    with pytest.raises(Or1labError, match=r"no disk space left for .*run \([\d.]+ MiB free\).*--resume"):
-        run.log("step", step=2, text="z" * 11)
-    assert (run.folder / "metrics.jsonl").read_bytes() == written
-
-
-def test_a_file_system_that_is_really_full(tmp_path):
-    """A 128 KiB file system of our own: parquet, manifest and records each meet the end of it."""
-    script = tmp_path / "fill.py"
-    script.write_text(
-        "import sys; from pathlib import Path; import pandas as pd; from or1lab.errors import Or1labError\n"
-        "from or1lab.store import Run; from or1lab.recipe import Recipe\n"
-        "recipe = Recipe.model_validate({'stages': [{'steps': 4}]}).resolved()\n"
-        "run = Run.create(sys.argv[1] + '/run', recipe=recipe); run.log('step', step=1)\n"
-        "writes = [lambda: run.write_rollouts(1, pd.DataFrame({'x': [str(hash(str(i))) for i in range(20000)]})),\n"
-        "          lambda: [run.log('step', step=i, text='y' * 3000) for i in range(2, 200)],\n"
-        "          lambda: run.update_manifest(error='e' * 200000),\n"
-        "          lambda: Run.create(sys.argv[1] + '/second', recipe={**recipe, 'name': 'n' * 200000})]\n"
-        "for write in writes:\n"
-        "    try: write(); sys.exit('nothing was raised')\n"
-        "    except Or1labError as error: text = str(error)\n"
-        "    assert 'no disk space left' in text and '--resume' in text, text\n"
-        "steps = [r['step'] for r in run.records()]; assert steps == list(range(1, len(steps) + 1)), steps\n"
-        "assert run.status == 'interrupted' and not list(Path(sys.argv[1]).rglob('*.parquet'))\n"
-    )
-    mount = tmp_path / "small"
-    mount.mkdir()
-    inside = f"mount -t tmpfs -o size=128k none {mount} && echo mounted && exec {sys.executable} {script} {mount}"
-    if not shutil.which("unshare"):
-        pytest.skip("needs unshare")
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", inside], capture_output=True, text=True, check=False, env=ENV)
-    if "mounted" not in done.stdout:
-        pytest.skip("may not mount a file system of its own here")
-    assert done.returncode == 0, done.stderr
 
 
 def test_atomic_write_leaves_the_old_content_when_it_fails(tmp_path, monkeypatch):

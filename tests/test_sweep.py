@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,10 +12,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from or1lab import notebook as notebooks
 from or1lab import sweep as sweeps
 from or1lab.errors import Or1labError, UsageError
-from or1lab.recipe import ROOT
 from or1lab.store import Run
 from or1lab.sweep import Experiment, expand, load_experiment, parse_seeds, run_sweep
 
@@ -122,13 +115,6 @@ def states(result: sweeps.SweepResult) -> dict[str, str]:
 
 def steps(job: sweeps.Job) -> list[int]:
     return [record["step"] for record in Run.open(job.folder).records()]
-
-
-def wait_for(condition, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 # --------------------------------------------------------------------------------------------- the grid, no process
@@ -260,125 +246,6 @@ def test_a_run_of_a_living_process_is_not_started_twice(notebook, monkeypatch):
         result, text = sweep(experiment("good"), notebook, resume=True)
     assert result.exit_code == 1 and states(result) == {"good": "running"} and not starts(notebook)
     assert "good seed 0 is being trained by another process" in text
-
-
-def test_no_room_for_the_run_folder_fails_that_job_only(notebook, monkeypatch):
-    def full(*_, **__):
-        raise Or1labError("no disk space left for runs/toy")
-
-    monkeypatch.setattr(notebooks, "start", full)
-    result, text = sweep(experiment(), notebook)
-    assert result.exit_code == 1 and text.count("no disk space left") == 2
-
-
-# ----------------------------------------------------------------------------------------------- jobs of their own
-
-
-def test_failed_and_killed_jobs_stop_no_other_and_resume_finishes_them(notebook, monkeypatch):
-    monkeypatch.setattr("or1lab.sweep_view.PLAIN_EVERY", 0.5)
-    monkeypatch.setattr("or1lab.sweep_view.REFRESH", 0.2)
-    arms = experiment("good", "fails", "dies", "ugly")
-    result, text = sweep(arms, notebook)
-    assert result.exit_code == 1
-    assert states(result) == {"good": "finished", "fails": "failed", "dies": "failed", "ugly": "failed"}
-    good, fails, dies, ugly = (outcome.job for outcome in result.outcomes)
-    errors = {outcome.job.arm: outcome.error for outcome in result.outcomes}
-    assert errors["fails"] == "cell In [4]: ValueError: the reward is not a number"
-    assert errors["dies"] == "cell In [4]: the kernel died (killed, or out of memory)"
-    assert errors["ugly"] == "cell In [5]: KeyError: 'no such column'"
-    for job in (fails, dies, ugly):
-        assert f"{job.name} failed: {errors[job.arm]}\n  log: {job.log}\n  notebook: {job.executed}" in text
-        assert notebooks.execution_failed(job.executed)
-    assert not notebooks.execution_failed(good.executed)
-    assert "1 of 4 runs finished" in text and "--resume" in text
-    assert re.search(r"good seed 0: (step \d/6, reward|starting)", text), "no plain line in the meantime"
-    assert (Run.open(dies.folder).status, Run.open(ugly.folder).status) == ("failed", "finished")
-    assert "kernel died" in Run.open(dies.folder).manifest["error"]
-    assert "Traceback" in fails.log.read_text() and "step 3" in fails.log.read_text()
-    assert Path(good.log.read_text().splitlines()[0]).samefile(sys.executable), "another interpreter's kernel"
-    assert set(Run.open(good.folder).metrics["threads"]) == {1}
-
-    (notebook.parent / "mended").touch()
-    result, _ = sweep(arms, notebook, resume=True)
-    assert result.exit_code == 0 and set(states(result).values()) == {"finished"}
-    assert starts(notebook) == {"good": 1, "fails": 2, "dies": 2, "ugly": 2}
-    for outcome in result.outcomes:
-        assert steps(outcome.job) == [1, 2, 3, 4, 5, 6], "a step lost or done twice"
-        assert not notebooks.execution_failed(outcome.job.executed)
-
-
-def start_sweep(notebook: Path, arms: tuple[str, ...], **options) -> subprocess.Popen[str]:
-    code = (
-        "import sys; from pathlib import Path; from or1lab.errors import Or1labError\n"
-        "from or1lab.sweep import load_experiment, run_sweep; notebook = Path(sys.argv[1])\n"
-        "try: run_sweep(notebook.with_name('toy.yaml'), notebook=notebook, out=notebook.parent / 'runs')\n"
-        "except Or1labError as error: sys.exit(f'error: {error}')\n"
-    )
-    (notebook.parent / "toy.yaml").write_text(yaml.safe_dump(experiment(*arms).model_dump()))
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(notebook)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job inherits "ignored"
-    )  # fmt: skip
-
-
-def kernels(notebook: Path) -> list[int]:
-    journal = notebook.parent / "journal"
-    return [int(line.split()[3]) for line in journal.read_text().splitlines()] if journal.exists() else []
-
-
-def alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/stat")  # a zombie waits for its reaper only
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads /proc")
-
-
-def in_step_3(notebook: Path, arms: tuple[str, ...]) -> bool:
-    grid = expand(experiment(*arms), out=notebook.parent / "runs")
-    return all((Run(job.folder).last() or {"step": 0})["step"] == 3 for job in grid)
-
-
-@needs_proc
-def test_kill_9_of_a_sweep_then_resume_does_nothing_twice_and_loses_nothing(notebook):
-    arms = ("hangs", "deaf")
-    process = start_sweep(notebook, arms)
-    wait_for(lambda: in_step_3(notebook, arms))
-    process.kill()
-    process.communicate()
-    (notebook.parent / "mended").touch()
-    result, _ = sweep(experiment(*arms), notebook, resume=True)  # at once: the orphans may still be dying
-    assert result.exit_code == 0, result
-    assert starts(notebook) == {"hangs": 2, "deaf": 2}
-    for outcome in result.outcomes:
-        assert steps(outcome.job) == [1, 2, 3, 4, 5, 6]
-    assert not any(alive(pid) for pid in kernels(notebook)[:2])
-
-
-@needs_proc
-def test_killed_papermill_takes_its_kernel_along(notebook):
-    job = expand(experiment("hangs"), out=notebook.parent / "runs")[0]
-    process = notebooks.start(notebook, job.executed, job.parameters(False), log=job.log)
-    wait_for(lambda: in_step_3(notebook, ("hangs",)))
-    assert job.state == "running"
-    process.kill()
-    process.wait()
-    wait_for(lambda: not alive(kernels(notebook)[0]), 10)
-    wait_for(lambda: job.state == "interrupted", 10)  # /proc may say Z while other threads still hold the run's lock
-    assert notebooks.execution_failed(job.executed)
-
-
-@needs_proc
-def test_ctrl_c_ends_the_children_and_says_how_to_go_on(notebook):
-    arms = ("hangs",)
-    process = start_sweep(notebook, arms)
-    wait_for(lambda: in_step_3(notebook, arms))
-    process.send_signal(signal.SIGINT)
-    _, text = process.communicate(timeout=20)
-    assert process.returncode == 1 and "Traceback" not in text
-    assert "the sweep was stopped" in text and "--resume" in text
-    wait_for(lambda: not alive(kernels(notebook)[0]), 5)
 
 
 def test_live_table_in_a_terminal(notebook):

@@ -6,7 +6,6 @@ import io
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import pytest
@@ -55,36 +54,6 @@ def test_off_never_imports_wandb(tmp_path):
         [sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert done.stdout.strip() == "False", done.stderr
-
-
-@pytest.mark.parametrize("where", ["init", "log", "finish"])
-def test_a_failing_mirror_costs_one_warning_and_no_record(tmp_path, monkeypatch, where):
-    wandb = pytest.importorskip("wandb")
-
-    class Mirror:
-        def define_metric(self, *_, **__): ...
-        def log(self, _):
-            if where == "log":
-                raise ConnectionError("no network")
-
-        def finish(self):
-            if where == "finish":
-                raise TimeoutError("no network")
-
-    def init(**_):
-        if where == "init":
-            raise wandb.errors.CommError("no network")
-        return Mirror()
-
-    monkeypatch.setattr(wandb, "init", init)
-    tracker = Tracker(*make(tmp_path, "online"))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for number in range(3):
-            tracker.log(step(number))
-        tracker.close()
-        tracker.close()
-    assert len(caught) == 1 and "no network" in str(caught[0].message) and "run" in str(caught[0].message)
 
 
 def test_plain_line_a_minute_and_one_at_the_end(monkeypatch):

@@ -176,9 +176,7 @@ class MagicTrainer(GRPOTrainer):
             self._record("sgd", entry)
         self._record("step", record)
         for alarm in self.guards.see(record):
-            told = self.run.manifest.get("alarms", [])
-            if alarm.message not in told:  # a resumed run meets those beyond its checkpoint again
-                self.run.update_manifest(alarms=[*told, alarm.message])
+            self.run.alarm(alarm.message)
             if alarm.stop:
                 raise Or1labError(f"{alarm.message}; to go on all the same: change it, and --resume")
             warnings.warn(alarm.message, stacklevel=1)

@@ -8,11 +8,11 @@ import torch
 from trl import GRPOConfig
 
 from or1lab.recipe import Recipe
+from or1lab.rollout.together import processes
 
 
 def trl_config(recipe: Recipe, folder: Path, *, steps: int, resuming: bool) -> GRPOConfig:
     """Arguments of the Hugging Face loop, set so that one of its steps is one training step of the paper."""
-    several = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
     cadence = recipe.checkpoint.every
     stages = [recipe.stage(i) for i in range(len(recipe.stages))]
     gs = max(stage.gs for stage in stages)  # only TRL's checks of its own arguments see it
@@ -42,7 +42,7 @@ def trl_config(recipe: Recipe, folder: Path, *, steps: int, resuming: bool) -> G
         bf16=recipe.dtype == "bfloat16",
         use_cpu=not torch.cuda.is_available(),
         # Several processes on a CPU: the state that together.join has put right, not a new one.
-        accelerator_config={"use_configured_state": several and not torch.cuda.is_available()},
+        accelerator_config={"use_configured_state": processes() > 1 and not torch.cuda.is_available()},
         gradient_checkpointing=torch.cuda.is_available(),
         logging_steps=1,
         logging_nan_inf_filter=False,

@@ -35,6 +35,7 @@ class Sample:
 
 class Engine(Protocol):
     name: str
+    alarms: list[str]  # warnings that a run keeps in its manifest
 
     def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
         """Sample every request; result[i][j] answers requests[i].seeds[j]."""

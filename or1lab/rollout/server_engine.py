@@ -33,7 +33,7 @@ class ServerEngine:
 
         Raises Or1labError where no server answers, or its context is shorter."""
         self.address, self.eos_ids, self.first = address.rstrip("/"), list(eos_ids), first
-        self.dtype = getattr(torch, dtype)
+        self.dtype, self.alarms = getattr(torch, dtype), list[str]()
         if first:
             served = self._get("/v1/models")["data"][0]
             self.model = served["id"]

@@ -46,10 +46,11 @@ def offline(
     from transformers import AutoConfig
 
     process.set_up(model.recipe.threads if model.recipe else None)
-    kind, dtype = choose_backend(backend), dtype or model.dtype()
+    kind = choose_backend(backend)
     if kind != "vllm" and tensor_parallel > 1:
         raise UsageError(f"--tensor-parallel {tensor_parallel} wants vLLM; the engine here is {kind}")
     tokenizer = sources.load_tokenizer(model.folder)
+    dtype = dtype or model.dtype()
     longest = max(len(encode_prompt(tokenizer, problem.prompt)) for problem in problems)
     context = getattr(AutoConfig.from_pretrained(model.folder), "max_position_embeddings", None)
     if context and longest + suite.limit > context:

@@ -25,6 +25,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def processes() -> int:
+    """How many this run has."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
 @dataclass(frozen=True)
 class Processes:
     """This process among those of its run."""
@@ -77,7 +82,7 @@ def divided(work: Callable[[list[Item]], Sequence[Result]], items: Sequence[Item
     Raises:
         Or1labError: what `work` raised in any process, in every one of them; else they would wait for it for ever.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if processes() == 1:
         return list(work(list(items)))
     units, mine = dist.get_world_size() // unit, dist.get_rank() // unit
     results, error = None, None
@@ -100,7 +105,7 @@ class Shared:
     """The engines of all processes as one; `unit` processes have one engine between them."""
 
     def __init__(self, engine: Engine, unit: int) -> None:
-        self.engine, self.unit, self.name = engine, unit, engine.name
+        self.engine, self.unit, self.name, self.alarms = engine, unit, engine.name, engine.alarms
 
     def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
         return divided(lambda own: self.engine.generate(own, tau=tau, T=T), requests, unit=self.unit)

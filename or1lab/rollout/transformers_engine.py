@@ -15,12 +15,13 @@ from or1lab.magic.batching import micro_batches
 from or1lab.magic.head import add_response_head
 from or1lab.magic.update import Row, pack
 from or1lab.rollout.base import Request, Sample
+from or1lab.rollout.concurrency import Concurrency
 
 SCORED_TOKENS = 4096  # padded tokens whose log-probs are computed at a time
 
 
 class TransformersEngine:
-    """A copy of the policy that samples with `generate`, `max_num_seqs` responses at a time."""
+    """A copy of the policy that samples with `generate`, up to `max_num_seqs` responses at a time."""
 
     name = "transformers"
 
@@ -41,14 +42,22 @@ class TransformersEngine:
         add_response_head(self.model)
         if torch.cuda.is_available():
             self.model.to("cuda")
-        self.eos_ids, self.pad_id, self.max_num_seqs, self.top_p = list(eos_ids), pad_id, max_num_seqs, top_p
+        self.eos_ids, self.pad_id, self.top_p = list(eos_ids), pad_id, top_p
+        self.concurrency = Concurrency(max_num_seqs)
+        self.alarms = self.concurrency.alarms
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
         rows = [(request.prompt_ids, seed) for request in requests for seed in request.seeds]
         samples: list[Sample] = []
-        for start in range(0, len(rows), self.max_num_seqs):
-            samples += self._batch(rows[start : start + self.max_num_seqs], tau, T)
+        while batch := rows[len(samples) : len(samples) + self.concurrency.now]:
+            try:
+                samples += self._batch(batch, tau, T)
+            except Exception as error:
+                self.concurrency.halve(error, len(batch), "; samples here depend on what is sampled with them")
+            else:
+                continue
+            torch.cuda.empty_cache()  # here, where the error holds no tensor any more
         flat = iter(samples)
         return [[next(flat) for _ in request.seeds] for request in requests]
 

@@ -10,14 +10,16 @@ What is done here on purpose (each was a trap):
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from or1lab import process
 from or1lab.rollout.base import Request, Sample
+from or1lab.rollout.concurrency import Concurrency
+from or1lab.rollout.together import processes
 
 BLOCK = 128  # upper bound of vLLM's KV block size in tokens, for sizing the cache
 
@@ -43,57 +45,99 @@ class VllmEngine:
     ) -> None:
         """`sleep`: between rollouts it gives the GPU's memory back, weights and all. Of several processes of a run each
         holds an engine, or `tensor_parallel` of them hold one."""
+        self.eos_ids, self.top_p = list(eos_ids), top_p
+        self.on_cpu = not torch.cuda.is_available()
+        self.sleeps, self.asleep = sleep, False
+        self.tensor_parallel = tensor_parallel
+        self.concurrency = Concurrency(max_num_seqs)
+        self.alarms = self.concurrency.alarms
+        self.llm = self._start(folder, dtype, prompt_limit, max_T, gpu_memory_utilization)
+
+    def _start(self, folder: str, dtype: str, prompt_limit: int, max_T: int, share: float) -> Any:
+        """vLLM with as many sequences together as there is memory for."""
         from transformers import AutoConfig
         from vllm import LLM
 
         limit = prompt_limit + max_T
-        self.eos_ids, self.top_p = list(eos_ids), top_p
-        self.on_cpu = not torch.cuda.is_available()
-        self.sleeps, self.asleep = sleep, False
-        options: dict[str, Any] = {"dtype": dtype, "gpu_memory_utilization": gpu_memory_utilization}
-        if self.on_cpu:
-            config = AutoConfig.from_pretrained(folder)
-            # enforce_eager: compiling takes 8-40 s at start and gains nothing at CPU sizes.
-            options = {
-                "dtype": dtype,
-                "kv_cache_memory_bytes": kv_cache_bytes(config, dtype, max_num_seqs, limit),
-                "enforce_eager": True,
-                "enable_chunked_prefill": False,
-                "max_num_batched_tokens": max(limit, max_num_seqs * prompt_limit),
-            }
-        if dist.is_initialized() and dist.get_world_size() > 1:  # vLLM joins them, and starts none of its own
-            options["distributed_executor_backend"] = "external_launcher"
-        with process.stdout_with_descriptor():
-            self.llm = LLM(
-                model=folder,
-                max_model_len=limit,
-                max_num_seqs=max_num_seqs,
-                skip_tokenizer_init=True,
-                logprobs_mode="processed_logprobs",
-                disable_log_stats=True,
-                use_tqdm_on_load=False,
-                tensor_parallel_size=tensor_parallel,
-                enable_sleep_mode=sleep,
-                **options,
-            )
+        while True:
+            options: dict[str, Any] = {"gpu_memory_utilization": share}
+            if self.on_cpu:
+                config = AutoConfig.from_pretrained(folder)
+                # enforce_eager: compiling takes 8-40 s at start and gains nothing at CPU sizes.
+                options = {
+                    "kv_cache_memory_bytes": kv_cache_bytes(config, dtype, self.concurrency.now, limit),
+                    "enforce_eager": True,
+                    "enable_chunked_prefill": False,
+                    "max_num_batched_tokens": max(limit, self.concurrency.now * prompt_limit),
+                }
+            if processes() > 1:  # vLLM joins them, and starts none of its own
+                options["distributed_executor_backend"] = "external_launcher"
+            try:
+                with process.stdout_with_descriptor():
+                    return LLM(
+                        model=folder,
+                        dtype=dtype,
+                        max_model_len=limit,
+                        max_num_seqs=self.concurrency.now,
+                        skip_tokenizer_init=True,
+                        logprobs_mode="processed_logprobs",
+                        disable_log_stats=True,
+                        use_tqdm_on_load=False,
+                        tensor_parallel_size=self.tensor_parallel,
+                        enable_sleep_mode=self.sleeps,
+                        **options,
+                    )
+            except Exception as error:
+                self._halve(error)
+            gc.collect()  # what the failed start holds; here, where the error does not hold it any more
+            torch.cuda.empty_cache()
 
     def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
-        outputs = iter(self.llm.generate(*self._asked(requests, tau, T, logprobs=0), use_tqdm=False))
-        return [[_sample(next(outputs).outputs[0]) for _ in request.seeds] for request in requests]
+        asked = self._asked(requests, tau, T, logprobs=0)
+        while True:
+            try:
+                outputs = iter(self.llm.generate(*asked, use_tqdm=False))
+                return [[_sample(next(outputs).outputs[0]) for _ in request.seeds] for request in requests]
+            except Exception as error:
+                self._back_off(error, len(asked[0]))
 
     def stream(self, requests: Sequence[Request], *, tau: float, T: int) -> Iterator[tuple[int, int, Sample]]:
         """Samples as they are finished, without log-probs: (i, j, the sample of requests[i].seeds[j])."""
-        ids = self.llm.enqueue(*self._asked(requests, tau, T, logprobs=None), use_tqdm=False)
-        ids = [name.partition("-")[0] for name in ids]  # without what vLLM adds inside: outputs come under these
-        places = dict(zip(ids, ((i, j) for i, r in enumerate(requests) for j in range(len(r.seeds))), strict=True))
+        seeds = [(i, j, seed) for i, request in enumerate(requests) for j, seed in enumerate(request.seeds)]
+        left = {(i, j): Request(requests[i].prompt_ids, [seed]) for i, j, seed in seeds}
         engine: Any = self.llm.llm_engine
-        try:
-            while engine.has_unfinished_requests():
-                for output in engine.step():
-                    if output.finished:
-                        yield *places.pop(output.request_id), _sample(output.outputs[0])
-        finally:  # where the caller stops early, the engine must not go on with what nobody takes
-            engine.abort_request(list(places))
+        while left:
+            ids = self.llm.enqueue(*self._asked(list(left.values()), tau, T, logprobs=None), use_tqdm=False)
+            ids = [name.partition("-")[0] for name in ids]  # without what vLLM adds inside: outputs come under these
+            places = dict(zip(ids, left, strict=True))
+            try:
+                while engine.has_unfinished_requests():
+                    for output in engine.step():
+                        if output.finished:
+                            place = places.pop(output.request_id)
+                            del left[place]
+                            yield *place, _sample(output.outputs[0])
+            except Exception as error:
+                self._back_off(error, len(left))
+            finally:  # where the caller stops early, the engine must not go on with what nobody takes
+                engine.abort_request(list(places))
+
+    def _back_off(self, error: Exception, asked: int) -> None:
+        """After an error while sampling: where memory ran out, the engine is ready to begin again with half as many
+        sequences together, which changes no sample."""
+        self._halve(error, min(asked, self.concurrency.now))
+        engine: Any = self.llm.llm_engine
+        engine.abort_request(list(engine.output_processor.request_states), internal=True)
+        if not self.llm.reset_prefix_cache():  # it names blocks of the step that failed, which were never computed
+            raise error
+        scheduler = engine.engine_core.engine_core.scheduler
+        scheduler.max_num_running_reqs = scheduler.max_num_active_reqs = self.concurrency.now
+        torch.cuda.empty_cache()
+
+    def _halve(self, error: Exception, together: int | None = None) -> None:
+        if self.tensor_parallel > 1 and processes() > 1:
+            raise error  # the others that share the engine know nothing of it
+        self.concurrency.halve(error, together)
 
     def _asked(
         self, requests: Sequence[Request], tau: float, T: int, *, logprobs: int | None

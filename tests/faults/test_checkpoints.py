@@ -14,7 +14,7 @@ from or1lab.magic.checkpoints import SEAL, STATE, checkpoints, damage, newest_wh
 from or1lab.recipe import load_recipe
 from or1lab.store import Run
 
-SMALL = Path(__file__).parent / "small.yaml"
+SMALL = Path(__file__).parent.parent / "small.yaml"
 RECIPE = load_recipe(
     SMALL, ["D_T=2", "lr=1e-3", "entropy=paper", "tgt_ent=2.0", "delta=0.01", "checkpoint={every: 1, keep: 4}"]
 )
