@@ -156,8 +156,8 @@ def sweep(
     --backend slurm submits one array of jobs, --jobs at a time; --cluster takes sbatch's options and needs
     time=MINUTES, after which a job is queued again and goes on from its checkpoint. Ctrl-C leaves jobs in the queue.
 
-    --backend ray starts tasks; --cluster takes address and Ray's num_cpus, memory, resources, accelerator_type,
-    max_retries. Ctrl-C ends the jobs, as it does on this machine. docs/scale.md has more.
+    --backend ray starts tasks; --cluster takes address, num_cpus, resources and max_retries. Ctrl-C ends the
+    jobs, as it does on this machine. docs/scale.md has more.
     """
     from or1lab import sweep as sweeps
     from or1lab.recipe import split_override

@@ -130,12 +130,10 @@ def test_without_gpus_nothing_is_set(tmp_path, monkeypatch):
         ("slurm", {"time": 9}, "no sbatch or srun on this machine.*login node.*executor=local"),
         ("ray", {"num_cpu": 1}, r"no --cluster key of ray 'num_cpu' \(did you mean 'num_cpus'\?\)"),
         ("ray", {"num_cpus": "two"}, "--cluster: .*num_cpus"),
-        ("ray", {"address": "127.0.0.1:1"}, "no Ray cluster at 127.0.0.1:1: `ray start --head`"),
     ],
 )
 def test_wrong_options_start_nothing(backend, cluster, message, notebook, monkeypatch):  # noqa: F811
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "1")
     with pytest.raises(Or1labError, match=message):
         sweep(experiment(), notebook, backend=backend, cluster=cluster)
     assert not list((notebook.parent / "runs").rglob("*.log"))
@@ -273,6 +271,12 @@ def test_a_job_whose_time_is_up_is_queued_again_and_loses_nothing(tmp_path):
 
 
 # -------------------------------------------------------------------------------------------------------------- Ray
+
+
+@pytest.mark.slow
+def test_no_ray_at_the_address(tmp_path):
+    with pytest.raises(Or1labError, match="no Ray cluster at 127.0.0.1:1: `ray start --head`"):
+        open_backend("ray", 1, None, {"address": "127.0.0.1:1"}, tmp_path)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from or1lab.backends import STOPPED, Handle
 from or1lab.backends.task import Task
 from or1lab.errors import Or1labError, UsageError, check_names
 
-KNOWN = ("address", "num_cpus", "memory", "resources", "accelerator_type", "max_retries")
+KNOWN = ("address", "num_cpus", "resources", "max_retries")
 
 
 @ray.remote
@@ -45,7 +45,7 @@ class Ray:
             raise UsageError(f"--cluster: {error}") from None
         try:
             ray.init(address=address, log_to_driver=False, logging_level="error")
-        except (ConnectionError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError) as error:
             raise Or1labError(
                 f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: `ray start --head` on one machine "
                 f"starts it, `ray status` shows its nodes ({error})"

@@ -62,7 +62,7 @@ class Slurm:
 
     @property
     def stopped(self) -> str:
-        if self.name == "local":
+        if self.name == "local" or not self.jobs:
             return STOPPED
         ids = ",".join(sorted({job.job_id.partition("_")[0] for job in self.jobs}))
         return (
