@@ -5,6 +5,7 @@ The quick tests run the stub notebook of test_sweep.py; the others train."""
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -52,7 +53,9 @@ def reference(folder: Path) -> dict[int, str]:
 
 def nodes_of(job) -> int:
     """How often a node took the job up."""
-    return sum(line.startswith("on ") for line in job.log.read_text(errors="replace").splitlines())
+    return sum(
+        line.startswith(f"on {socket.gethostname()}, ") for line in job.log.read_text(errors="replace").splitlines()
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ GPUs, local
@@ -326,7 +329,7 @@ def test_a_lost_node_loses_nothing_and_nothing_runs_twice(tmp_path, cluster):
     hit = []
 
     def mid_way() -> bool:
-        hit[:] = [folder for folder in folders if 8 <= step_of(folder) < 18 and on_node(workers[0], folder)]
+        hit[:] = [folder for folder in folders if 8 <= step_of(folder) < 14 and on_node(workers[0], folder)]
         return bool(hit)
 
     thread = meanwhile(mid_way, lambda: nodes.remove_node(workers[0], allow_graceful=False))

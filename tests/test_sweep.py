@@ -83,9 +83,7 @@ if arm == "ugly" and not mended:
 
 def experiment(*arms: str, **changes) -> Experiment:
     plain = PLAIN | changes
-    return Experiment.model_validate(
-        plain | ({"arms": {arm: {} for arm in arms}, "baseline": arms[0]} if arms else {})
-    )
+    return Experiment.model_validate(plain | ({"arms": {arm: {} for arm in arms}, "baseline": arms[0]} if arms else {}))
 
 
 @pytest.fixture
@@ -268,7 +266,7 @@ def test_no_room_for_the_run_folder_fails_that_job_only(notebook, monkeypatch):
 
     monkeypatch.setattr(notebooks, "start", full)
     result, text = sweep(experiment(), notebook)
-    assert result.exit_code == 1 and text.count("no disk space left") == 2
+    assert result.exit_code == 1 and text.count("failed: no disk space left") == 2
 
 
 # ----------------------------------------------------------------------------------------------- jobs of their own
