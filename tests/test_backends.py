@@ -53,9 +53,8 @@ def reference(folder: Path) -> dict[int, str]:
 
 def nodes_of(job) -> int:
     """How often a node took the job up."""
-    return sum(
-        line.startswith(f"on {socket.gethostname()}, ") for line in job.log.read_text(errors="replace").splitlines()
-    )
+    lines = job.log.read_text(errors="replace").splitlines()
+    return sum(line.startswith(f"on {socket.gethostname()}, ") for line in lines)
 
 
 # ------------------------------------------------------------------------------------------------------ GPUs, local
