@@ -290,8 +290,9 @@ def cluster(monkeypatch):
     clusters = []
 
     def start(nodes: int, **resources):
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        made = Cluster()
         clusters.append(made)
+        made.add_node(num_cpus=0, include_dashboard=False)
         return made, [made.add_node(num_cpus=1, **resources) for _ in range(nodes)]
 
     yield start
