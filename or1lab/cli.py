@@ -161,17 +161,36 @@ def sweep(
     pack: Annotated[
         Path | None, typer.Option(help="Of a folder: keep each finished run there, small; what lies there is done.")
     ] = None,
+    backend: Annotated[str, typer.Option(help="Where jobs run: local (this machine), slurm or ray.")] = "local",
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=0, help="GPUs of each job; local: 1 if there are any, 0 shares all of them among the jobs."),
+    ] = None,
+    cluster: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="For the scheduler, in its own words, such as partition=a100; repeat it."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run arms x seeds of an experiment, each as a papermill job executing notebooks/train.ipynb. Of a folder, a run
-    that several experiments share is made once. With --tier the same question is asked of a real model."""
+    that several experiments share is made once. With --tier the same question is asked of a real model.
+
+    --backend slurm submits one array of jobs, --jobs at a time; --cluster takes sbatch's options and needs
+    time=MINUTES, after which a job is queued again and goes on from its checkpoint. Ctrl-C leaves jobs in the queue.
+
+    --backend ray starts tasks; --cluster takes address, num_cpus, resources and max_retries. Ctrl-C ends the
+    jobs, as it does on this machine. docs/scale.md has more.
+    """
     from or1lab import sweep as sweeps
+    from or1lab.recipe import split_override
 
     chosen = sweeps.parse_seeds(seeds) if seeds else None
     screen = Console(stderr=json)
     result = sweeps.run_sweep(
         experiment, tier=tier, seeds=chosen, jobs=jobs, resume=resume, dry_run=dry_run, out=out, packed=pack,
-        console=screen,
+        backend=backend, gpus=gpus, cluster=dict(map(split_override, cluster or [])), console=screen,
     )  # fmt: skip
     if json:
         print_json(

@@ -1,14 +1,14 @@
 """Arms x seeds of an experiment, each a papermill job that executes `notebooks/train.ipynb` into its own run folder.
 
-A job is a process: one that fails or is killed is reported and stops no other. What is done and what is left is read
-from the run folders alone, so a sweep that died anywhere goes on with --resume.
+A job that fails or is killed is reported and stops no other. What is done and what is left is read from the run folders
+alone, so a sweep that died anywhere goes on with --resume. Where jobs run is a backend's: see backends/.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from rich.console import Console
 
 from or1lab import notebook as notebooks
-from or1lab.errors import Or1labError, UsageError, did_you_mean
-from or1lab.pack import pack
+from or1lab.backends import BACKENDS, open_backend
+from or1lab.backends.work import work
+from or1lab.errors import Or1labError, UsageError, check_names, did_you_mean
 from or1lab.recipe import ROOT, Recipe, load_recipe, read_yaml, recipe_hash
 from or1lab.recipe_errors import explain
 from or1lab.store import LOCK, MANIFEST, Run, find_runs, is_locked
@@ -228,6 +229,9 @@ def run_sweep(
     dry_run: bool = False,
     out: str | Path = "runs",
     packed: Path | None = None,
+    backend: str = "local",
+    gpus: int | None = None,
+    cluster: Mapping[str, Any] | None = None,
     notebook: Path = NOTEBOOK,
     console: Console | None = None,
 ) -> SweepResult:
@@ -235,13 +239,15 @@ def run_sweep(
 
     A folder of experiments, or 'study' for ours, is one grid of all its studies (studies.py): what several of them name
     runs once. `tier`: TINY, as the files stand, or one of tiers.py. Into `packed` each run that ends well is packed
-    (pack.py), and what lies there is done.
+    (pack.py), and what lies there is done. `backend`: one of BACKENDS, which takes the options `cluster`; `gpus`: of
+    each job, by default one on this machine if it has any.
 
     Raises:
-        UsageError: a wrong experiment file, recipe or notebook parameter; nothing has been started then.
+        UsageError: a wrong experiment file, recipe, notebook parameter or option; nothing has been started then.
         Or1labError: run folders exist and `resume` is off, or hold another recipe; or the sweep was stopped (Ctrl-C).
     """
     console = console or Console()
+    check_names([backend], BACKENDS, "backend")
     if experiment == STUDY:
         experiment = EXPERIMENTS
     from or1lab import studies, tiers
@@ -263,13 +269,12 @@ def run_sweep(
         (print_studies if grid[0].of_many else print_grid)(console, outcomes, estimate(grid, Path(out)), jobs)
         return SweepResult(outcomes, 0)
     outcomes = _plan(grid, resume)
+    place = open_backend(backend, jobs, gpus, cluster or {}, Path(out))
     with Screen(console, outcomes) as screen:
         try:
-            _work(outcomes, jobs, notebook, screen, packed)
+            work(outcomes, place, notebook, screen, packed)
         except KeyboardInterrupt:
-            raise Or1labError(
-                "the sweep was stopped; what is written is kept: go on with the same command and --resume"
-            ) from None
+            raise Or1labError(place.stopped) from None
     print_outcome(console, outcomes, whole, tiers.option(tier))
     return SweepResult(outcomes, int(any(outcome.state != "finished" for outcome in outcomes)))
 
@@ -325,64 +330,3 @@ def _other_recipe(job: Job) -> str:
         f"{job.folder} was made with another recipe ({'; '.join(changed[:3])}): "
         "go back to it, or write elsewhere with --out"
     )
-
-
-def _work(outcomes: list[Outcome], jobs: int, notebook: Path, screen: Screen, packed: Path | None) -> None:
-    """Keep up to `jobs` processes busy until no outcome is waiting; ends all of them however it is left."""
-    waiting = [outcome for outcome in outcomes if outcome.state == "waiting"]
-    active: list[tuple[Outcome, subprocess.Popen[bytes], float]] = []
-    try:
-        while waiting or active:
-            while waiting and len(active) < jobs:
-                outcome = waiting.pop(0)
-                job = outcome.job
-                state = job.state  # another sweep may have taken it in the meantime
-                if state in ("finished", "running"):
-                    outcome.state = state
-                    continue
-                begun = (job.folder / MANIFEST).exists()
-                threads = job.recipe.threads or (1 if jobs > 1 else None)
-                parameters = job.parameters(resume=begun)
-                try:
-                    process = notebooks.start(notebook, job.executed, parameters, log=job.log, threads=threads)
-                except Or1labError as error:  # no room for this run folder; those that are training may still end well
-                    outcome.state, outcome.error = "failed", str(error)
-                    continue
-                active.append((outcome, process, time.monotonic()))
-                outcome.state = "training"
-                screen.started(outcome)
-            for entry in list(active):
-                outcome, process, begin = entry
-                if process.poll() is not None:
-                    active.remove(entry)
-                    outcome.seconds = time.monotonic() - begin
-                    _settle(outcome, process.returncode)
-                    screen.ended(outcome)
-                    if packed and outcome.state == "finished":
-                        pack(Run.open(outcome.job.folder), packed)
-            screen.refresh()
-            time.sleep(0.2)
-    finally:
-        for outcome, _, _ in active:
-            outcome.state = "stopped"
-        notebooks.end(process for _, process, _ in active)
-
-
-def _settle(outcome: Outcome, code: int) -> None:
-    """Judge a job whose process has ended, by its exit code and its run folder."""
-    job = outcome.job
-    if code and job.state == "running":  # another sweep was a moment faster
-        outcome.state = "running"
-        return
-    if code == 0 and job.state == "finished":
-        outcome.state = "finished"
-        return
-    outcome.state = "failed"
-    if code < 0:
-        outcome.error = f"the papermill process was killed by signal {-code}"
-    elif code > 0:
-        outcome.error = notebooks.last_line(job.log)
-    else:
-        outcome.error = "the notebook ended, but its run is not finished"
-    if job.state == "interrupted":  # the kernel could not write down its own death
-        Run.open(job.folder).update_manifest(status="failed", error=outcome.error)

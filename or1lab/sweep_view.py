@@ -102,7 +102,8 @@ class Screen:
             self.live.stop()
 
     def started(self, outcome: Outcome) -> None:
-        self._say(f"{outcome.job.name}: started, log {outcome.job.log}")
+        begun = "queued" if outcome.state == "queued" else "started"
+        self._say(f"{outcome.job.name}: {begun}, log {outcome.job.log}")
 
     def ended(self, outcome: Outcome) -> None:
         why = f": {outcome.error}" if outcome.error else ""

@@ -76,9 +76,7 @@ if arm == "ugly" and not mended:
 
 def experiment(*arms: str, **changes) -> Experiment:
     plain = PLAIN | changes
-    return Experiment.model_validate(
-        plain | ({"arms": {arm: {} for arm in arms}, "baseline": arms[0]} if arms else {})
-    )
+    return Experiment.model_validate(plain | ({"arms": {arm: {} for arm in arms}, "baseline": arms[0]} if arms else {}))
 
 
 @pytest.fixture

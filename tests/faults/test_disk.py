@@ -103,7 +103,7 @@ def test_no_room_for_the_run_folder_fails_that_job_only(notebook, monkeypatch):
 
     monkeypatch.setattr(notebooks, "start", full)
     result, text = sweep(experiment(), notebook)
-    assert result.exit_code == 1 and text.count("no disk space left") == 2
+    assert result.exit_code == 1 and text.count("failed: no disk space left") == 2
 
 
 @pytest.mark.faults

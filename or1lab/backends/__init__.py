@@ -1,0 +1,66 @@
+"""Where the jobs of a sweep run: this machine, SLURM, or Ray. A backend places jobs and says when they end; what is
+done and what is left is read from the run folders, and a job's lock keeps it from running twice, on any of them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from or1lab.backends.task import Task
+from or1lab.errors import UsageError, check_names
+
+BACKENDS = ("local", "slurm", "ray")
+PACKAGES = {"slurm": "submitit", "ray": "ray"}
+STOPPED = "the sweep was stopped; what is written is kept: go on with the same command and --resume"
+
+
+class Handle(Protocol):
+    """A job that was handed over."""
+
+    def poll(self) -> str | None:
+        """None while it runs or waits; then, asked once, "" if it ended well, else what went wrong."""
+
+
+class Backend(Protocol):
+    """A place for jobs."""
+
+    room: int  # jobs that it takes at the same time
+    queues: bool  # on other machines, perhaps later; else at once and here
+
+    @property
+    def stopped(self) -> str:
+        """What Ctrl-C has done, for the user."""
+
+    def start(self, tasks: list[Task]) -> list[Handle]:
+        """Hand jobs over, at most as many as there is room for."""
+
+    def close(self, left: list[Handle]) -> None:
+        """The sweep ends; `left`: those that have not ended."""
+
+
+def open_backend(name: str, jobs: int, gpus: int | None, options: Mapping[str, Any], out: Path) -> Backend:
+    """A backend that runs `jobs` side by side, each with `gpus` GPUs. `options`: of the scheduler, in its own words;
+    `out`: where run folders go.
+
+    Raises:
+        UsageError: no such backend or option (names the nearest right one), or its package is missing.
+        Or1labError: the scheduler, or so many GPUs, cannot be reached from here.
+    """
+    check_names([name], BACKENDS, "backend")
+    if name == "local":
+        from or1lab.backends.local import Local
+
+        if options:
+            raise UsageError("--cluster sets what a scheduler knows; it goes with --backend slurm or ray")
+        return Local(jobs, gpus)
+    if importlib.util.find_spec(PACKAGES[name]) is None:
+        raise UsageError(f"--backend {name} needs the package {PACKAGES[name]}: pip install 'or1lab[{name}]'")
+    if name == "slurm":
+        from or1lab.backends.slurm import Slurm
+
+        return Slurm(jobs, gpus or 0, dict(options), out / ".slurm")
+    from or1lab.backends.ray import Ray
+
+    return Ray(jobs, gpus or 0, dict(options))

@@ -1,0 +1,67 @@
+"""This machine: a process a job. Where there are GPUs, each job gets some to itself, by CUDA_VISIBLE_DEVICES."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+
+from or1lab import notebook as notebooks
+from or1lab.backends import STOPPED, Handle
+from or1lab.backends.task import Task, error_of
+from or1lab.errors import Or1labError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: its own list, else all there are."""
+    told = os.environ.get(VISIBLE)
+    if told is not None:
+        names = [name.strip() for name in told.split(",")]
+        return names[: names.index("-1")] if "-1" in names else [name for name in names if name]  # -1 ends CUDA's list
+    try:
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(index) for index in range(len(listed.stdout.splitlines()))]
+
+
+class Local:
+    """A pool of processes and of GPUs."""
+
+    queues = False
+    stopped = STOPPED
+
+    def __init__(self, jobs: int, gpus: int | None) -> None:
+        self.free = visible_gpus()
+        self.each = min(1, len(self.free)) if gpus is None else gpus
+        if self.each > len(self.free):
+            named = f"{VISIBLE}={os.environ[VISIBLE]}" if VISIBLE in os.environ else "nvidia-smi"
+            raise Or1labError(f"--gpus {gpus}, but this machine has {len(self.free)} ({named})")
+        self.room = min(jobs, len(self.free) // self.each) if self.each else jobs
+        self.threads = 1 if jobs > 1 else None
+
+    def start(self, tasks: list[Task]) -> list[Handle]:
+        return [_Process(task, self) for task in tasks]
+
+    def close(self, left: Sequence[Handle]) -> None:
+        notebooks.end(h.process for h in left if isinstance(h, _Process) and h.process)
+
+
+class _Process:
+    def __init__(self, task: Task, pool: Local) -> None:
+        self.job, self.pool = task.job, pool
+        self.gpus = [pool.free.pop(0) for _ in range(pool.each)]
+        self.process: subprocess.Popen[bytes] | None = None
+        try:
+            self.process = task.start(pool.threads, {VISIBLE: ",".join(self.gpus)} if self.gpus else None)
+        except Or1labError as error:  # no room for this run folder; those that are training may still end well
+            self.error = str(error)
+
+    def poll(self) -> str | None:
+        code = self.process.poll() if self.process else 0
+        if code is None:
+            return None
+        self.pool.free += self.gpus
+        return error_of(self.job, code) if self.process else self.error

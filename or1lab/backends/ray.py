@@ -1,0 +1,85 @@
+"""Ray: a task a job, which Ray starts again on another node when its node is lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before ray is imported: nothing is reported to anybody
+
+import ray
+from ray.util import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from or1lab.backends import STOPPED, Handle
+from or1lab.backends.task import Task
+from or1lab.errors import Or1labError, UsageError, check_names
+
+KNOWN = ("address", "num_cpus", "resources", "max_retries")
+
+
+@ray.remote
+def _execute(task: Task) -> str:
+    return task()
+
+
+class Ray:
+    """Tasks on a cluster, or on this machine where none is running. `options`: `address`, and Ray's task options.
+
+    Raises:
+        UsageError: an option that is not in KNOWN, or that Ray refuses.
+        Or1labError: no cluster at the address, or no node of it has so many GPUs.
+    """
+
+    queues = True
+    stopped = STOPPED
+
+    def __init__(self, jobs: int, gpus: int, options: dict[str, Any]) -> None:
+        check_names(options, KNOWN, "--cluster key of ray")
+        self.room, address = jobs, options.pop("address", None)
+        self.options = {"num_cpus": 1, "num_gpus": gpus} | options
+        try:
+            _execute.options(**self.options)  # checks names and values
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"--cluster: {error}") from None
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="error")
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise Or1labError(
+                f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: `ray start --head` on one machine "
+                f"starts it, `ray status` shows its nodes ({error})"
+            ) from None
+        most = max((int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+        if gpus > most:
+            ray.shutdown()
+            raise Or1labError(f"--gpus {gpus}, but no node of the Ray cluster has more than {most} (`ray status`)")
+
+    def start(self, tasks: list[Task]) -> list[Handle]:
+        return [_Remote(task.handed_to("Ray"), self.options) for task in tasks]
+
+    def close(self, left: Sequence[Handle]) -> None:
+        for handle in left:
+            if isinstance(handle, _Remote):
+                ray.cancel(handle.result, force=True)
+        ray.shutdown()
+
+
+class _Remote:
+    def __init__(self, task: Task, options: dict[str, Any]) -> None:
+        self.group = None
+        if options["num_gpus"] > 1:  # reserved together on one node, before jobs with fewer take them one by one
+            bundle = {"CPU": options["num_cpus"], "GPU": options["num_gpus"]} | options.get("resources", {})
+            self.group = placement_group([bundle], strategy="STRICT_PACK")
+            options = options | {"scheduling_strategy": PlacementGroupSchedulingStrategy(self.group)}
+        self.result = _execute.options(**options).remote(task)
+
+    def poll(self) -> str | None:
+        if not ray.wait([self.result], timeout=0)[0]:
+            return None
+        if self.group:
+            remove_placement_group(self.group)
+        try:
+            return ray.get(self.result)
+        except ray.exceptions.RayError as error:
+            return f"Ray gave up: {' '.join(str(error).split())}"

@@ -1,0 +1,114 @@
+"""SLURM, by submitit: the jobs of a sweep are one array. A job whose time is up is queued again by submitit and goes on
+from its checkpoint; one whose node fails is queued again by SLURM itself."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from submitit import AutoExecutor
+from submitit.core.core import Job
+from submitit.core.plugins import get_executors
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.helpers import Checkpointable
+
+from or1lab import notebook as notebooks
+from or1lab.backends import STOPPED, Handle
+from or1lab.backends.task import Task
+from or1lab.errors import Or1labError, UsageError, check_names
+
+OURS = {"array_parallelism", "gpus_per_node", "num_gpus", "nodes", "ntasks_per_node"}  # --jobs, --gpus, a task a job
+
+
+class Slurm:
+    """A job array. `options`: submitit's names, which are sbatch's, and `executor=local`: this machine, to try it out.
+
+    What submitit writes, and what SLURM itself says of a job, is in `folder`.
+
+    Raises:
+        UsageError: an option that neither knows, or no time limit.
+        Or1labError: there is no SLURM here.
+    """
+
+    queues = True
+
+    def __init__(self, jobs: int, gpus: int, options: dict[str, Any], folder: Path) -> None:
+        known = sorted(get_executors()["slurm"]._valid_parameters() - OURS)
+        check_names(options, ["executor", "max_num_timeout", *known], "--cluster key of slurm")
+        self.name = options.pop("executor", "slurm")
+        check_names([self.name], ["slurm", "local"], "executor")
+        if not isinstance(minutes := options.pop("time", None), int):
+            raise UsageError(
+                "--backend slurm needs the whole minutes after which a job is queued again, such as --cluster time=1440"
+            )
+        if self.name == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+            raise Or1labError(
+                "no sbatch or srun on this machine: start the sweep on a login node of the cluster, or try it out here "
+                "with --cluster executor=local"
+            )
+        self.room = jobs if self.name == "local" else 10**6  # the array holds back all but `jobs`
+        self.folder, self.jobs = folder.absolute(), list[Job[str]]()
+        patience = {f"{self.name}_max_num_timeout": options.pop("max_num_timeout", 3)}
+        self.executor = AutoExecutor(self.folder, cluster=self.name, **patience)
+        settings = {"slurm_job_name": "or1lab"} | {f"slurm_{name}": value for name, value in options.items()}
+        try:
+            self.executor.update_parameters(
+                timeout_min=minutes, gpus_per_node=gpus or None, slurm_array_parallelism=jobs, **settings
+            )
+        except (AssertionError, TypeError, ValueError) as error:
+            raise UsageError(f"--cluster: {error}") from None
+
+    @property
+    def stopped(self) -> str:
+        if self.name == "local" or not self.jobs:
+            return STOPPED
+        ids = ",".join(sorted({job.job_id.partition("_")[0] for job in self.jobs}))
+        return (
+            f"the sweep no longer watches; its jobs stay in the queue: `squeue --jobs {ids}` shows them, "
+            f"`scancel {ids}` cancels them. With --resume the same command takes up what is left"
+        )
+
+    def start(self, tasks: list[Task]) -> list[Handle]:
+        handed = [_Resumed(task.handed_to(f"SLURM (logs in {self.folder})")) for task in tasks]
+        try:
+            jobs = self.executor.submit_array(handed)
+        except (FailedJobError, FailedSubmissionError) as error:
+            raise Or1labError(f"sbatch did not take the jobs: {error}") from None
+        self.jobs += jobs
+        return [_Queued(job) for job in jobs]
+
+    def close(self, left: Sequence[Handle]) -> None:
+        for handle in left if self.name == "local" else ():
+            if isinstance(handle, _Queued):
+                handle.job.cancel()
+
+
+class _Resumed(Checkpointable):
+    """Before its time is up submitit queues it again, as it is: the run folder knows the rest."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def __call__(self) -> str:
+        return self.task()
+
+
+class _Queued:
+    def __init__(self, job: Job[str]) -> None:
+        self.job = job
+
+    def poll(self) -> str | None:
+        if not self.job.done():
+            return None
+        if self.job.exception() is None:
+            return self.job.result()
+        out, errors = self.job.paths.stdout, self.job.paths.stderr
+        if not out.exists():
+            return (
+                f"SLURM job {self.job.job_id} ended ({self.job.state}) without a log in {out.parent}: start the sweep "
+                "with --out in a folder that all nodes mount under the same path"
+            )
+        said = notebooks.last_line(errors) or notebooks.last_line(out)
+        return f"SLURM job {self.job.job_id} ended ({self.job.state}): {said} ({errors})"
