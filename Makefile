@@ -11,7 +11,7 @@ INSTALLED := .venv/installed-$(DEVICE)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --quiet --quiet --progress-bar off
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup demo study report test test-slow bench lint lab locks clean
+.PHONY: help setup demo study report test test-slow bench gpu-check lint lab locks clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12] [DEVICE=cpu|gpu] [TORCH_INDEX=URL]"
@@ -55,6 +55,9 @@ test-slow: setup  ## what takes longer: slow tests, killed processes, notebooks 
 
 bench: setup  ## ours against stock TRL, printed and kept in benchmarks/results (about three quarters of an hour, an idle machine)
 	@for name in update step memory judge curate scoring coverage ledger planner; do $(BIN)/python -m benchmarks.$$name --save benchmarks/results/$$name.json; done
+
+gpu-check: setup  ## what only a GPU can show, kept in benchmarks/results (ten minutes; make setup DEVICE=gpu first)
+	@$(BIN)/python -m benchmarks.gpu_check --save benchmarks/results/gpu_check.json
 
 lint: setup  ## ruff, mypy, notebooks stored without outputs
 	@$(BIN)/ruff check .

@@ -39,21 +39,30 @@ class Batch:
         return sum(map(len, self.prompts)) + sum(map(len, self.responses))
 
 
-def lengths(count: int) -> list[int]:
+def lengths(count: int, median: float = MEDIAN, limit: int = LIMIT) -> list[int]:
     """`count` quantiles of the response lengths, ascending."""
-    normal = NormalDist(math.log(MEDIAN), SIGMA)
-    return [min(LIMIT, max(1, round(math.exp(normal.inv_cdf((i + 0.5) / count))))) for i in range(count)]
+    normal = NormalDist(math.log(median), SIGMA)
+    return [min(limit, max(1, round(math.exp(normal.inv_cdf((i + 0.5) / count))))) for i in range(count)]
 
 
-def make_batch(token_ids: Sequence[int], prompts: int, *, rejected: float = 0.4, seed: int = 0) -> Batch:
+def make_batch(
+    token_ids: Sequence[int],
+    prompts: int,
+    *,
+    rejected: float = 0.4,
+    seed: int = 0,
+    median: float = MEDIAN,
+    limit: int = LIMIT,
+) -> Batch:
     """A batch of `prompts` groups over the given vocabulary; deterministic in its arguments.
 
     Args:
         rejected: share of groups with all-equal rewards (every other one all right, the rest all wrong), which have
             zero advantage. Prompts, responses and lengths do not depend on it.
+        median, limit: of the response lengths, tokens.
     """
     rng = random.Random(seed)
-    sizes = lengths(prompts * M)
+    sizes = lengths(prompts * M, median, limit)
     rng.shuffle(sizes)
     responses = [rng.choices(token_ids, k=size) for size in sizes]
     questions = [rng.choices(token_ids, k=rng.randint(6, 14)) for _ in range(prompts)]

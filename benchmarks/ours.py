@@ -27,9 +27,12 @@ def recipe_for(batch: Batch, *changes: str) -> Recipe:
 class Ours:
     """The update of `or1lab.magic` under the caller's control; AdamW and clipping as in `benchmarks.stock`."""
 
-    def __init__(self, model: Any, batch: Batch, recipe: Recipe, *, lr: float = 1e-5) -> None:
+    def __init__(self, model: Any, batch: Batch, recipe: Recipe, *, lr: float = 1e-5, gpu: bool = False) -> None:
+        """`gpu`: there, as the trainer does: with gradient checkpointing, and autocast where the recipe is bfloat16."""
         add_response_head(model)
-        accelerator = Accelerator(cpu=True)
+        if gpu:
+            model.gradient_checkpointing_enable()
+        accelerator = Accelerator(cpu=not gpu, mixed_precision="bf16" if recipe.dtype == "bfloat16" else "no")
         optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
         self.model, self.optimizer = accelerator.prepare(model.train(), optimizer)
         self.policy = Policy(self.model, accelerator)

@@ -2,8 +2,8 @@
 
 The subclass replaces the generation (`_generate_and_score_completions`), nothing else, and returns the batch in the
 form TRL's own method gives it, padded as a whole; shuffling, splitting, loss, metrics and backward are TRL's. On-policy
-settings, so TRL needs no pass for old log-probs. TRL's default of gradient checkpointing is off: it would slow TRL
-down for memory that a CPU benchmark does not need.
+settings, so TRL needs no pass for old log-probs. TRL's default of gradient checkpointing is off on a CPU: it would slow
+TRL down for memory that a CPU benchmark does not need. `ON_GPU` are TRL's own defaults there.
 
 `Stock.update` does what the loop of transformers' Trainer does per optimizer step, without what that loop adds around
 it (callbacks, logging, FLOP count), so that several trainers can be timed in alternation.
@@ -22,6 +22,8 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import nanstd, pad
 
 from benchmarks.batch import Batch, M
+
+ON_GPU = {"use_cpu": False, "bf16": True, "gradient_checkpointing": True}
 
 
 class StoredRollouts(GRPOTrainer):
@@ -93,13 +95,15 @@ def grpo_config(folder: str, responses: int, micro_batch: int, **changes: Any) -
     return GRPOConfig(**settings | changes)
 
 
-def stock_trainer(model: Any, tokenizer: Any, batch: Batch, micro_batch: int, *, lr: float = 1e-5) -> StoredRollouts:
+def stock_trainer(
+    model: Any, tokenizer: Any, batch: Batch, micro_batch: int, *, lr: float = 1e-5, **changes: Any
+) -> StoredRollouts:
     """A trainer that takes one optimizer step per rollout batch, in micro-batches of `micro_batch` responses."""
     folder = TemporaryDirectory()  # TRL wants one; nothing is written
     trainer = StoredRollouts(
         model=model,
         reward_funcs=_no_reward,
-        args=grpo_config(folder.name, len(batch.responses), micro_batch, learning_rate=lr),
+        args=grpo_config(folder.name, len(batch.responses), micro_batch, learning_rate=lr, **changes),
         train_dataset=Dataset.from_dict({"prompt": [""] * (len(batch.responses) // M)}),
         processing_class=tokenizer,
     )
@@ -110,8 +114,12 @@ def stock_trainer(model: Any, tokenizer: Any, batch: Batch, micro_batch: int, *,
 class Stock:
     """A stock trainer under the caller's control."""
 
-    def __init__(self, model: Any, tokenizer: Any, batch: Batch, micro_batch: int, *, lr: float = 1e-5) -> None:
-        self.trainer = stock_trainer(model, tokenizer, batch, micro_batch, lr=lr)
+    def __init__(
+        self, model: Any, tokenizer: Any, batch: Batch, micro_batch: int, *, lr: float = 1e-5, gpu: bool = False
+    ) -> None:
+        self.trainer = stock_trainer(model, tokenizer, batch, micro_batch, lr=lr, **(ON_GPU if gpu else {}))
+        if gpu:  # what the loop's `train` does before it prepares
+            self.trainer.model.gradient_checkpointing_enable(self.trainer.args.gradient_checkpointing_kwargs)
         loader = self.trainer.get_train_dataloader()
         self.model, _ = self.trainer._prepare_for_training(self.trainer.args.max_steps, loader, None)
         self.optimizer: Any = self.trainer.optimizer

@@ -195,13 +195,15 @@ def agent(job: Path) -> int:
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    place = Place(**json.loads(job.read_text(encoding="utf-8"))["place"])
+    told = json.loads(job.read_text(encoding="utf-8"))
+    place = Place(**told["place"])
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the reason is told otherwise
     host, _, port = place.main.rpartition(":")
     if "ACCELERATE_USE_CPU" in os.environ:
         options = ["--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no"]
     else:
-        options = ["--config_file", str(FSDP2), "--dynamo_backend", "no"]
+        precision = "bf16" if told["recipe"]["dtype"] == "bfloat16" else "no"  # as the engine's
+        options = ["--config_file", str(FSDP2), "--mixed_precision", precision, "--dynamo_backend", "no"]
         options += ["--fsdp_offload_params", "true"] * place.offload
     options += ["--num_machines", str(place.nodes), "--num_processes", str(place.nodes * place.processes)]
     options += ["--machine_rank", str(place.node_rank), "--main_process_port", port or "0"]

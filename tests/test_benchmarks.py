@@ -141,3 +141,17 @@ def test_the_judge_is_measured_in_all_formats():
     for way, times in result["judge_to_bare"].items():
         assert times == pytest.approx(rates[way] / rates["judge"])
     assert result["layers"]["bubblewrap"] and len(result["load_before_and_after"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_gpu_check_runs_on_a_cpu_what_it_can(tmp_path):
+    file, names = tmp_path / "check.json", ("output layer", "update", "training float32", "sleep")
+    only = [word for name in names for word in ("--only", name)]
+    command = [sys.executable, "-m", "benchmarks.gpu_check", "--device", "cpu", "--save", str(file), *only]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    checks = json.loads(file.read_text())["results"]["checks"]
+    assert [checks[name]["outcome"] for name in names] == ["pass", "pass", "pass", "skipped"]
+    assert checks["update"]["numbers"]["ratio"] > 0
+    assert checks["training float32"]["numbers"]["equal after resuming"] == 1
