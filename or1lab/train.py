@@ -84,7 +84,7 @@ def run(
         bar = None
         try:
             trainer, checkpoint = _build(recipe, material, store, see, engine, team)
-            watchers.append(lambda _: [store.alarm(told) for told in trainer.engine.alarms])
+            watchers.append(lambda _: _keep_alarms(store, trainer.engine))
             if progress and team.first:
                 bar = Progress(recipe.total_steps, title=recipe.name)
                 watchers.append(bar.update)
@@ -286,6 +286,11 @@ def _build(
         on_record=see,
     )
     return trainer, str(checkpoint) if checkpoint else None
+
+
+def _keep_alarms(store: Run, engine: Engine) -> None:
+    for told in engine.alarms:
+        store.alarm(told)
 
 
 def _seconds_before(store: Run) -> float:

@@ -35,7 +35,7 @@ def work(outcomes: list[Outcome], backend: Backend, notebook: Path, screen: Scre
         _keep(outcome, packed)
     try:
         while waiting or active:
-            chosen = []
+            chosen: list[Outcome] = []
             while waiting and len(active) + len(chosen) < backend.room:
                 outcome = waiting.pop(0)
                 state = outcome.job.state  # another sweep may have taken it in the meantime

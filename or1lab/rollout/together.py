@@ -122,7 +122,7 @@ def shared_reward(reward: RewardFn) -> RewardFn:
 
     def judge(problems: Sequence[Problem], texts: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
         def own(asked: list[tuple[Problem, str, bool]]) -> list[Verdict]:
-            return verdicts(reward, *map(list, zip(*asked, strict=True))) if asked else []  # type: ignore[arg-type]
+            return verdicts(reward, *map(list, zip(*asked, strict=True))) if asked else []
 
         return divided(own, list(zip(problems, texts, truncated, strict=True)))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -58,7 +58,7 @@ class VllmEngine:
         from transformers import AutoConfig
         from vllm import LLM
 
-        limit = prompt_limit + max_T
+        limit, precision = prompt_limit + max_T, cast(Any, dtype)
         while True:
             options: dict[str, Any] = {"gpu_memory_utilization": share}
             if self.on_cpu:
@@ -76,7 +76,7 @@ class VllmEngine:
                 with process.stdout_with_descriptor():
                     return LLM(
                         model=folder,
-                        dtype=dtype,
+                        dtype=precision,
                         max_model_len=limit,
                         max_num_seqs=self.concurrency.now,
                         skip_tokenizer_init=True,
