@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from or1lab.terminal import Json, Tier, console, print_json
+from or1lab.terminal import KEPT, RUNS, Json, Tier, console, print_json
 
 if TYPE_CHECKING:
     from or1lab.claims import Claim
@@ -31,14 +31,16 @@ EFFECTS = (
 
 
 def claims(
-    results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    results: Annotated[
+        Path | None, typer.Option(help=f"Folder of runs; default {KEPT}, and {RUNS} at the tier of a real model.")
+    ] = None,
     tier: Tier = "tiny",
     json: Json = False,
 ) -> None:
     """The ledger: every claim of experiments/claims.yaml, its verdict by a tier's runs, and what is still to run."""
     from or1lab.ledger import ledger
 
-    entries = ledger(results, tier=tier)
+    entries = ledger(results or (KEPT if tier == "tiny" else RUNS), tier=tier)
     if json:
         print_json({"claims": [entry.plain() for entry in entries]})
     else:

@@ -18,7 +18,7 @@ from or1lab import claims_view, data_cli, process
 from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate_cli import evaluate, suites
 from or1lab.plan_cli import plan
-from or1lab.terminal import Json, Tier, console, print_json
+from or1lab.terminal import Json, Results, Tier, console, print_json, runs_or_kept
 
 app = typer.Typer(
     name="or1lab",
@@ -202,7 +202,7 @@ def sweep(
 @app.command(epilog="Example: or1lab figures demo --out figures")
 def figures(
     names: Annotated[list[str] | None, typer.Argument(help="Figures to draw; default all.")] = None,
-    results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    results: Results = None,
     out: Annotated[Path, typer.Option(help="Where figures go.")] = Path("figures"),
     tier: Tier = "tiny",
     json: Json = False,
@@ -210,7 +210,7 @@ def figures(
     """Draw figures of experiments and of the paper, ours over its own: PNG, PDF and the data behind them."""
     from or1lab import figures as drawing
 
-    written = drawing.make_figures(names or [], results, out, tier)
+    written = drawing.make_figures(names or [], results or runs_or_kept(), out, tier)
     if json:
         print_json(written)
         return
@@ -221,7 +221,7 @@ def figures(
 @app.command(epilog="Example: or1lab tables demo --out figures")
 def tables(
     names: Annotated[list[str] | None, typer.Argument(help="Tables to make; default all.")] = None,
-    results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    results: Results = None,
     out: Annotated[Path, typer.Option(help="Where tables go.")] = Path("figures"),
     tier: Tier = "tiny",
     json: Json = False,
@@ -229,7 +229,7 @@ def tables(
     """Tables of experiments and of the paper, with our numbers beside its own: markdown (printed), HTML and LaTeX."""
     from or1lab import tables as making
 
-    written = making.make_tables(names or [], results, out, tier)
+    written = making.make_tables(names or [], results or runs_or_kept(), out, tier)
     if json:
         print_json({str(path): text for path, text in written.items()})
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,16 @@ console = Console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
+RUNS, KEPT = Path("runs"), Path("experiments/results")  # where runs are made, and those of the study kept
+Results = Annotated[
+    Path | None, typer.Option(help=f"Folder of runs; default {RUNS}, or {KEPT} where nothing was run yet.")
+]
 Tier = Annotated[str, typer.Option(help="tiny (the files as they stand), or a real model: 1.5b, 7b, 32b.")]
+
+
+def runs_or_kept() -> Path:
+    """The default of `Results`."""
+    return RUNS if RUNS.is_dir() else KEPT
 
 
 def print_json(value: Any) -> None:

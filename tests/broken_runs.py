@@ -62,6 +62,10 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
+def step_of(folder: Path) -> int:
+    return (Run(folder).last() or {"step": 0})["step"]
+
+
 def wait_for(condition, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
-from tests.test_faults import SMALL, steady, step_of
+from tests.broken_runs import SMALL, steady, step_of
 
 from or1lab.backends import local, open_backend
 from or1lab.backends import task as tasks

@@ -22,7 +22,7 @@ from or1lab import notebook as notebooks
 from or1lab.recipe import ROOT
 from or1lab.store import Run
 from or1lab.sweep import expand
-from tests.broken_runs import SMALL, files, steady, wait_for
+from tests.broken_runs import SMALL, files, steady, step_of, wait_for
 from tests.test_sweep import experiment, starts, states, steps, sweep
 
 needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads /proc")
@@ -139,10 +139,6 @@ SWEEP = {
     "arms": {"spared": {}, "killed": {}}, "baseline": "spared", "figure": "demo",
 }  # fmt: skip
 KERNEL = "ipykernel_launcher"
-
-
-def step_of(folder: Path) -> int:
-    return (Run(folder).last() or {"step": 0})["step"]
 
 
 @pytest.mark.faults
