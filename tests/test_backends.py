@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
-from tests.broken_runs import SMALL, steady, step_of
 
 from or1lab.backends import local, open_backend
 from or1lab.backends import task as tasks
@@ -22,7 +21,8 @@ from or1lab.backends.task import Task
 from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import ROOT
 from or1lab.sweep import Experiment, expand, run_sweep
-from tests.test_sweep import experiment, notebook, starts, states, steps, sweep, wait_for  # noqa: F401 (a fixture)
+from tests.broken_runs import SMALL, steady, step_of, wait_for
+from tests.test_sweep import experiment, notebook, starts, states, steps, sweep  # noqa: F401 (a fixture)
 
 SUBMITIT = {"executor": "local", "time": 60}
 ARMS = ("a", "b", "c", "d")
