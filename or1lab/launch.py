@@ -231,8 +231,8 @@ def worker(job: Path) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        if int(os.environ["RANK"]):
-            time.sleep(LATER)
+        if int(os.environ["RANK"]) or not isinstance(error, Or1labError):
+            time.sleep(LATER)  # where another process has died, that is the reason, and ends this one meanwhile
         _tell(job, error)
         return 1
     return 0

@@ -16,6 +16,8 @@ import pytest
 from or1lab.errors import Or1labError
 from or1lab.evaluation import Evaluation
 from or1lab.recipe import ROOT
+from or1lab.rollout.base import Request
+from or1lab.rollout.server_engine import ServerEngine
 from tests.broken_runs import ENV
 from tests.servers import DROP, answers, chat_server, hurry
 from tests.test_evaluation import ask_server, same
@@ -140,3 +142,27 @@ def test_killed_for_real_it_ends_with_the_same_table(tmp_path):
     one, two = (Evaluation.open(tmp_path / name) for name in ("unbroken", "killed"))
     assert one.samples.equals(two.samples)
     assert {**one.summary(), "folder": ""} == {**two.summary(), "folder": ""}
+
+
+class Gone:
+    """TRL's client of a server that answered once."""
+
+    communicator = None
+
+    def _get(self, url):
+        return {"data": [{"id": "policy", "max_model_len": 100}]}
+
+    def _post(self, url, json):
+        raise ConnectionError("connection refused")
+
+    def init_communicator(self, device):
+        raise ConnectionError("connection refused")
+
+
+def test_a_rollout_server_that_is_gone_is_named_with_the_mend(monkeypatch):
+    monkeypatch.setattr(ServerEngine, "client", Gone())
+    engine = ServerEngine("http://node-1:8000", dtype="float32", eos_ids=[1], context=100, first=True)
+    with pytest.raises(Or1labError, match="http://node-1:8000 failed .connection refused.: start it again.*--resume"):
+        engine.generate([Request([1, 2], [7, 8])], tau=1.0, T=4)
+    with pytest.raises(Or1labError, match="does not take the weights: connection refused"):
+        engine.sync(iter([]))
