@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,9 +44,12 @@ class Ray:
             _execute.options(**self.options)  # checks names and values
         except (TypeError, ValueError) as error:
             raise UsageError(f"--cluster: {error}") from None
+        host, _, port = (address or os.environ.get("RAY_ADDRESS", "")).rpartition("://")[2].rpartition(":")
         try:
+            if host and port.isdecimal():  # Ray itself would wait for minutes
+                socket.create_connection((host, int(port)), timeout=10).close()
             ray.init(address=address, log_to_driver=False, logging_level="error")
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise Or1labError(
                 f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: `ray start --head` on one machine "
                 f"starts it, `ray status` shows its nodes ({error})"
