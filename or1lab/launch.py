@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -78,21 +79,23 @@ def train(
     """
     gpus = visible()
     place = place or Place(max(1, gpus))
+    if place.offload and not (gpus and place.several):
+        raise UsageError("--offload is for weights that several GPUs share")
     if not place.several:
         from or1lab.train import run
 
         return run(recipe, out, resume=resume, labels=labels, on_record=on_record, progress=progress)
     if 0 < gpus < place.processes:
         raise UsageError(f"--processes {place.processes}, but only {gpus} GPUs are visible here (CUDA_VISIBLE_DEVICES)")
-    if place.offload and not gpus:
-        raise UsageError("--offload takes weights from GPUs to host memory, and there is no GPU here")
     _meet(place)
     told = {"recipe": recipe.resolved(), "out": str(Path(out).absolute()), "resume": resume, "labels": labels}
     with tempfile.TemporaryDirectory(prefix="or1lab-") as folder:
         job = Path(folder) / "job.json"
         job.write_text(json.dumps({**told, "place": asdict(place)}), encoding="utf-8")
         before = _written(Path(out))
-        started = subprocess.Popen([sys.executable, "-m", "or1lab.launch", "agent", str(job)], env=_environment(gpus))
+        command = [sys.executable, "-m", "or1lab.launch", "agent", str(job)]
+        # A session of its own: Ctrl-C is for this process, which ends the others in order.
+        started = subprocess.Popen(command, env=_environment(gpus), start_new_session=True)
         try:
             _follow(started, Run(out), before, recipe, on_record, progress)
         finally:
@@ -193,6 +196,7 @@ def _failure(job: Path, code: int) -> Or1labError:
 def agent(job: Path) -> int:
     """Start this node's workers by accelerate and wait for them."""
     from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     told = json.loads(job.read_text(encoding="utf-8"))
@@ -205,12 +209,15 @@ def agent(job: Path) -> int:
         precision = "bf16" if told["recipe"]["dtype"] == "bfloat16" else "no"  # as the engine's
         options = ["--config_file", str(FSDP2), "--mixed_precision", precision, "--dynamo_backend", "no"]
         options += ["--fsdp_offload_params", "true"] * place.offload
+        options += ["--num_cpu_threads_per_process", str(max(1, process.cores() // place.processes))]
     options += ["--num_machines", str(place.nodes), "--num_processes", str(place.nodes * place.processes)]
     options += ["--machine_rank", str(place.node_rank), "--main_process_port", port or "0"]
     options += ["--main_process_ip", host] * (place.nodes > 1)
     arguments = launch_command_parser().parse_args([*options, "-m", "or1lab.launch", "worker", str(job)])
     try:
         launch_command(arguments)
+    except SignalException:
+        return 130
     except ChildFailedError as failed:
         return next(iter(failed.failures.values())).exitcode & 255 or 1
     except Exception as error:
@@ -251,5 +258,13 @@ def _tell(job: Path, error: Exception) -> None:
         traceback.print_exception(error)
 
 
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     sys.exit({"agent": agent, "worker": worker}[sys.argv[1]](Path(sys.argv[2])))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from or1lab import doctor
 from or1lab.errors import Or1labError, UsageError
-from or1lab.launch import Place
+from or1lab.launch import Place, visible
 from or1lab.recipe import Recipe
 
+PLANS = re.compile("--(gpus|server|no-offload)")  # options of `or1lab plan` alone
 FORCE = "; --force starts it all the same"
 
 
@@ -16,10 +19,17 @@ def check(recipe: Recipe, place: Place) -> list[str]:
     Raises:
         Or1labError: what `or1lab doctor` finds wrong, or by how much the recipe does not fit, and what does.
     """
-    wrong = [check for check in doctor.examine(quick=True) if check.state == "wrong"]
+    needless = {"devices"}  # what it finds wrong there costs space only; the GPUs are looked at below
+    if recipe.rollout.backend == "transformers" or recipe.rollout.server:
+        needless.add("rollout backend")
+    if recipe.model != "tiny":
+        needless.add("tiny base policy")
+    wrong = [check for check in doctor.examine(quick=True) if check.state == "wrong" and check.name not in needless]
     if wrong:
         told = "; ".join(f"{check.name}: {check.found} (mend: {check.mend})" for check in wrong)
         raise Or1labError(f"{told}{FORCE}")
+    if (gpus := doctor.nvidia_gpus()) and doctor.torch_build() != "CPU" and not visible():
+        raise Or1labError(f"torch sees none of {gpus}: look at CUDA_VISIBLE_DEVICES and the driver{FORCE}")
     return _fits(recipe, place)
 
 
@@ -48,8 +58,10 @@ def _fits(recipe: Recipe, place: Place) -> list[str]:
         missing, why = plan.complaints[0] if plan.complaints else (0.0, "")
     if missing <= 0:
         return []
-    better = "".join(f"\n  {one.change}  ({one.why})" for one in suggestions(plan)[:3]) if not apart else ""
-    raise Or1labError(f"does not fit, by {missing:.1f} GiB: {why}{FORCE}{better and '. What fits:' + better}")
+    here = [one.change for one in ([] if apart else suggestions(plan)) if not PLANS.search(one.change)]
+    here = [change for change in here if place.several or "--offload" not in change]
+    better = f"what fits: {'; or '.join(here)}" if here else "`or1lab plan` shows what would fit"
+    raise Or1labError(f"does not fit, by {missing:.1f} GiB: {why}; {better}{FORCE}")
 
 
 def _gpu() -> str:

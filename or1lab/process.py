@@ -16,8 +16,10 @@ STOPS = (signal.SIGTERM, signal.SIGUSR1)  # `kill`, and what schedulers send som
 
 
 def cores() -> int:
-    """Those that this process may use: a container's share, not the whole machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Those that this process may use: a container's share, not the whole machine; its part of them among the processes
+    of a run."""
+    all_ = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, all_ // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def prepare() -> None:

@@ -259,6 +259,13 @@ def _build(
         if checkpoint and store.manifest[name] != value:
             raise Or1labError(f"{store.folder} was begun with another {name.removesuffix('_hash')}; use another --out")
     step = step_of(checkpoint) if checkpoint else -1
+    if checkpoint and torch.cuda.is_available():
+        begun = store.manifest["hardware"].get("processes", 1)
+        if (begun > 1) != (team.count > 1):
+            raise UsageError(
+                f"{store.folder} was begun on {begun} GPUs and cannot go on with {team.count}: the checkpoints of one "
+                "GPU and of several (FSDP2) are of different kinds"
+            )
     store.truncate_after(step)
     if team.first:
         prune(store.folder / "checkpoints", step, recipe.checkpoint.keep)  # a process may have died before it did

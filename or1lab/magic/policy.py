@@ -12,7 +12,18 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+
+
+def keep_float32(accelerator: Accelerator) -> None:
+    """Before anything is sharded: compute in bfloat16, but give outputs and sum gradients in float32, as one GPU does.
+
+    accelerate's own policy rounds both, and with them log-probs, ratios and the loss."""
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is not None and accelerator.mixed_precision == "bf16":
+        plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32
+        )
 
 
 class Policy:

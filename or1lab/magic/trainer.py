@@ -39,7 +39,7 @@ from or1lab.magic.checkpoints import load_state, prune, save_state, step_of, wri
 from or1lab.magic.entropy import EntropyController
 from or1lab.magic.guards import Guards
 from or1lab.magic.head import add_response_head
-from or1lab.magic.policy import Policy
+from or1lab.magic.policy import Policy, keep_float32
 from or1lab.magic.schedule import hash_seed
 from or1lab.magic.sgd import sgd_steps
 from or1lab.magic.trl_config import trl_config
@@ -236,6 +236,10 @@ class MagicTrainer(GRPOTrainer):
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._writing) if self._writing else super()._get_output_dir(trial)
 
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        keep_float32(self.accelerator)
+
     def create_optimizer(self, model: Any = None) -> Optimizer:
         optimizer = super().create_optimizer(model)
         optimizer.register_step_pre_hook(lambda *_: kill_point("optimizer/before"))  # our steps and the loop's
@@ -317,9 +321,7 @@ class MagicTrainer(GRPOTrainer):
             f"{len(rows)} responses are in {kept}: look at them, or train again with a lower lr into another --out"
         )
 
-    def _measured_entropy(
-        self, policy: Policy, stage: Recipe, buffer: Buffer, kept: Tensor
-    ) -> float:
+    def _measured_entropy(self, policy: Policy, stage: Recipe, buffer: Buffer, kept: Tensor) -> float:
         """e_k, nats per token: minus the mean log-prob of the sampled tokens, of all responses ("sampler") or those
         that train, with a verdict and in a kept group ("kept", released code), or the mean full-vocabulary entropy at
         the tokens of all ("exact", one more forward pass)."""

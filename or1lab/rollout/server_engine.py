@@ -8,8 +8,8 @@ others are given what it got (`together.Shared` with all processes as one unit).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import torch
@@ -59,8 +59,8 @@ class ServerEngine:
     def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
         if not self.first:
             return [[] for _ in requests]
-        with ThreadPoolExecutor(min(REQUESTS, max(1, len(requests)))) as threads:
-            return list(threads.map(lambda request: self._group(request, tau, T), requests))
+        with ThreadPool(min(REQUESTS, max(1, len(requests)))) as threads:  # an error or Ctrl-C waits for none of them
+            return list(threads.imap(lambda request: self._group(request, tau, T), requests))
 
     def _group(self, request: Request, tau: float, T: int) -> list[Sample]:
         """The samples of one prompt."""

@@ -88,6 +88,8 @@ class VllmEngine:
                         **options,
                     )
             except Exception as error:
+                if processes() > 1:
+                    raise  # they size their caches together: one that begins again alone would wait for ever
                 self._halve(error)
             gc.collect()  # what the failed start holds; here, where the error does not hold it any more
             torch.cuda.empty_cache()

@@ -24,6 +24,7 @@ SOURCES = {
     "_iter_named_params": "baab615d5c7b",
     "_load_optimizer_and_scheduler": "5c1772becdfd",
     "_save_checkpoint": "ec91bde12364",
+    "create_accelerator_and_postprocess": "2dfccd378503",
     "create_optimizer": "daff86cde6cc",
     "evaluate": "47001f3acc99",
     "get_train_dataloader": "2bffe5a57c53",
