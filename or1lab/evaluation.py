@@ -77,7 +77,7 @@ class Evaluation(Recorded):
     def problems(self) -> list[Problem]:
         """The problems, in order."""
         found = list(load.read(str(self.folder / PROBLEMS), strict=True))
-        if len(found) != (wanted := self.manifest["problems"]):
+        if len(found) != (wanted := self.manifest.get("problems", len(found))):
             raise Or1labError(
                 f"{self.folder / PROBLEMS} is damaged (it holds {len(found)} of {wanted} problems); bring it back from "
                 f"a copy, or {self.again}"

@@ -300,6 +300,7 @@ def cluster(monkeypatch):
         made.shutdown()
 
 
+@pytest.mark.slow
 def test_ray_runs_and_reports_like_the_local_backend(notebook, cluster):  # noqa: F811
     """On a node that has two GPUs by its own word, reserved as a placement group for each job."""
     nodes, _ = cluster(1, num_gpus=2)
