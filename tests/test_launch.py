@@ -183,7 +183,9 @@ def gpus(monkeypatch):
 
     def pretend(told: str) -> None:
         monkeypatch.setattr(doctor, "output", lambda *c: told if c[0] == "nvidia-smi" else plain(*c))
+        monkeypatch.setattr(doctor, "nvidia_gpus", lambda: told)  # the real one remembers
         monkeypatch.setattr(doctor, "torch_build", lambda: "CUDA 13.0")
+        monkeypatch.setattr(preflight, "visible", lambda: len(told.splitlines()))
         monkeypatch.setattr(doctor, "examine", lambda quick: [])
 
     return pretend
@@ -214,6 +216,21 @@ def test_what_does_not_fit_is_told_before_anything_is_loaded(gpus):
 def test_a_gpu_that_the_planner_does_not_know_is_no_reason_to_refuse(gpus):
     gpus("NVIDIA Z1, 999999")
     assert ["Z1" in note for note in preflight.check(load_recipe("7b"), Place(1))] == [True]
+
+
+def test_gpus_that_torch_does_not_see(gpus, monkeypatch):
+    gpus("NVIDIA H100 80GB HBM3, 81559")
+    monkeypatch.setattr(preflight, "visible", lambda: 0)
+    with pytest.raises(Or1labError, match="torch sees none of NVIDIA H100.*CUDA_VISIBLE_DEVICES.*--force"):
+        preflight.check(load_recipe("7b"), Place(1))
+
+
+def test_what_the_recipe_does_not_use_may_be_broken(monkeypatch):
+    broken = [doctor.Check(name, "wrong", "", "") for name in ("rollout backend", "tiny base policy", "devices")]
+    monkeypatch.setattr(doctor, "examine", lambda quick: broken)
+    assert preflight.check(load_recipe("smol", ["rollout.backend=transformers"]), Place()) == []
+    with pytest.raises(Or1labError, match="rollout backend: .*; tiny base policy: "):
+        preflight.check(load_recipe("tiny"), Place())
 
 
 def test_an_installation_that_is_broken_starts_nothing(monkeypatch):
