@@ -105,7 +105,7 @@ def test_the_output_layer_keeps_its_promise_of_memory():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("name", ["update", "step"])
 def test_the_commands_print_what_outside_checks_read(name):
     only = ["--only", "tiny"] if name == "update" else []
