@@ -15,14 +15,14 @@ from tests.broken_runs import ENV, TRAIN, Forks
 from tests.test_sweep import notebook  # noqa: F401 (a fixture)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")  # tests elsewhere want no child left
 def forks(tmp_path_factory):
     forks = Forks(tmp_path_factory.mktemp("forks") / "log")
     yield forks
     forks.server.communicate()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def unbroken(tmp_path_factory) -> Path:
     """The run that nothing happens to, by the installed command itself."""
     folder = tmp_path_factory.mktemp("unbroken") / "run"
