@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def values(run: Run) -> tuple[list[tuple[str, int]], dict[str, np.ndarray]]:
 @pytest.mark.timeout(900)
 def test_two_processes_give_the_numbers_of_one(engine, tmp_path):
     """Also resumed from their checkpoint, and by one process from the checkpoint of two."""
-    recipe = load_recipe(SMALL, ["D_T=2", "old_logp=trainer", "entropy=paper", "tgt_ent=2.0", "delta=0.01"])
+    recipe = load_recipe(SMALL, ["D_T=2", "old_logp=trainer", "entropy=paper", "tgt_ent=2.0", "delta=0.01", "checkpoint.keep=2"])
     alone = train.run(recipe, tmp_path / "alone", engine=engine, progress=False)
     seen: list[dict] = []
     both = launch.train(recipe, tmp_path / "both", place=TWO, progress=False, on_record=seen.append)
@@ -49,13 +50,11 @@ def test_two_processes_give_the_numbers_of_one(engine, tmp_path):
 
 
 def cut(run: Run) -> None:
-    """Back to how a run that was killed after the checkpoint of step 2 looks; it keeps the last one only."""
-    import shutil
-
+    """Back to how a run looks that failed after its checkpoint of step 2: two of its four steps are done again."""
     run.update_manifest(status="failed")
-    (step,) = (run.folder / "checkpoints").glob("checkpoint-*")
-    assert step.name == "checkpoint-4"
-    shutil.rmtree(run.folder / "checkpoints" / "final")
+    assert (run.folder / "checkpoints" / "checkpoint-2").is_dir()
+    for later in ("checkpoint-4", "final"):
+        shutil.rmtree(run.folder / "checkpoints" / later)
 
 
 def compare(one: Run, other: Run) -> None:

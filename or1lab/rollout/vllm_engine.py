@@ -90,7 +90,7 @@ class VllmEngine:
             except Exception as error:
                 if processes() > 1:
                     raise  # they size their caches together: one that begins again alone would wait for ever
-                self._halve(error)
+                self.concurrency.halve(error)
             gc.collect()  # what the failed start holds; here, where the error does not hold it any more
             torch.cuda.empty_cache()
 
