@@ -34,7 +34,8 @@ def values(run: Run) -> tuple[list[tuple[str, int]], dict[str, np.ndarray]]:
 @pytest.mark.timeout(900)
 def test_two_processes_give_the_numbers_of_one(engine, tmp_path):
     """Also resumed from their checkpoint, and by one process from the checkpoint of two."""
-    recipe = load_recipe(SMALL, ["D_T=2", "old_logp=trainer", "entropy=paper", "tgt_ent=2.0", "delta=0.01", "checkpoint.keep=2"])
+    moving = ["entropy=paper", "tgt_ent=2.0", "delta=0.01"]
+    recipe = load_recipe(SMALL, ["D_T=2", "old_logp=trainer", "checkpoint.keep=2", *moving])
     alone = train.run(recipe, tmp_path / "alone", engine=engine, progress=False)
     seen: list[dict] = []
     both = launch.train(recipe, tmp_path / "both", place=TWO, progress=False, on_record=seen.append)
