@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from or1lab import claims_view, data_cli, process
+from or1lab import claims_view, data_cli, process, runs_cli
 from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate_cli import evaluate, suites
 from or1lab.plan_cli import plan
@@ -30,12 +30,11 @@ app = typer.Typer(
     add_completion=False,
 )
 tiny_app = typer.Typer(no_args_is_help=True, help="The tiny world and its base policy.", rich_markup_mode="rich")
-runs_app = typer.Typer(no_args_is_help=True, help="Look at runs.", rich_markup_mode="rich")
 verify_app = typer.Typer(no_args_is_help=True, help="Judge answers by the rewards' rules.", rich_markup_mode="rich")
 app.add_typer(tiny_app, name="tiny")
 app.add_typer(data_cli.app, name="data")
 app.add_typer(verify_app, name="verify")
-app.add_typer(runs_app, name="runs")
+app.add_typer(runs_cli.app, name="runs")
 
 RecipeArg = Annotated[str, typer.Argument(help="Recipe file, or the name of one under experiments/recipes.")]
 Overrides = Annotated[
@@ -257,41 +256,6 @@ def report(
     else:
         reports.show(made, console)
     raise typer.Exit(int(bool(made.failed)))
-
-
-@runs_app.command("list", epilog="Example: or1lab runs list")
-def runs_list(root: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("runs"), json: Json = False) -> None:
-    """Every run under a folder, with its state and last numbers."""
-    from or1lab import runs_view
-
-    runs_view.listing(root, console, print_json if json else None)
-
-
-@runs_app.command("show", epilog="Example: or1lab runs show runs/demo/on-policy/seed-0")
-def runs_show(folder: Annotated[Path, typer.Argument(help="Run folder.")], json: Json = False) -> None:
-    """One run: its state, settings, last numbers and a sampled response."""
-    from or1lab import runs_view
-
-    runs_view.show(folder, console, print_json if json else None)
-
-
-@runs_app.command("pack", epilog="Example: or1lab runs pack runs/sgd_steps --out experiments/results")
-def runs_pack(
-    root: Annotated[Path, typer.Argument(help="Run folder, or a folder of them.")],
-    out: Annotated[Path, typer.Option(help="Where packed runs go.")] = Path("experiments/results"),
-    json: Json = False,
-) -> None:
-    """Keep finished runs as small files that figures, tables and claims read like run folders: without texts, models
-    and notebooks. Runs that are not finished are named and left."""
-    from or1lab.pack import pack_all
-
-    packed, left = pack_all(root, out)
-    if json:
-        print_json({"packed": packed, "left": left})
-        return
-    for folder, status in left.items():
-        console.print(f"left: {folder} is {status}", highlight=False, markup=False)
-    console.print(f"packed {len(packed)} runs in {out}", highlight=False, markup=False)
 
 
 @verify_app.command("math", epilog="Example: or1lab verify math --gold '\\frac12' --pred 0.5")

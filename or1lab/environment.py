@@ -35,6 +35,12 @@ def environment() -> dict[str, Any]:
     }
 
 
+def installed() -> dict[str, str]:
+    """Every package of this environment with its version, by name."""
+    found = {str(one.metadata["Name"]): one.version for one in metadata.distributions()}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

@@ -9,67 +9,107 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from or1lab import tracker
+from or1lab.comparison import compare as compared
+from or1lab.data_view import safe
+from or1lab.lineage import lineage
 from or1lab.results import best_step, stored_as
-from or1lab.store import Run, find_runs
+from or1lab.store import Run
+
+COLUMNS = {
+    "status": "state", "step": "step", "reward/mean": "reward", "entropy/rollout": "entropy",
+    "eval/accuracy": "accuracy", "seconds": "seconds",
+}  # fmt: skip
+Emit = Callable[[Any], None] | None  # prints JSON, if that is asked for
 
 
-def summary(run: Run) -> dict[str, Any]:
-    """State and last numbers of a run."""
-    metrics = run.metrics
-    last: dict[str, Any] = {}
-    if len(metrics):
-        for name in ("step", "reward/mean", "entropy/rollout", "eval/accuracy"):
-            values = metrics[name].dropna().tolist() if name in metrics else []
-            last[name] = values[-1] if values else None
-    manifest = run.manifest
-    return {
-        "folder": str(run.folder),
-        "experiment": manifest.get("experiment"),
-        "arm": manifest.get("arm"),
-        "seed": manifest["recipe"]["seed"],
-        "status": run.status,
-        "seconds": round(manifest["seconds"]) if manifest.get("seconds") else None,
-        **last,
-    }
-
-
-def listing(root: Path, console: Console, emit: Callable[[Any], None] | None) -> None:
-    rows = [summary(run) for run in find_runs(root)]
+def listing(root: Path, wanted: tracker.Wanted, console: Console, emit: Emit, export: Path | None = None) -> None:
+    """The wanted runs below a folder; with `export` in a file, with their whole recipes and all newest metrics."""
+    rows, unreadable = tracker.rows(root, wanted, whole=export is not None)
+    if export:
+        tracker.export(rows, export)
+    for why in unreadable.values():
+        Console(stderr=True).print(f"unreadable: {why}", highlight=False, markup=False, soft_wrap=True)
     if emit:
         emit(rows)
         return
-    columns = {
-        "status": "state", "step": "step", "reward/mean": "reward", "entropy/rollout": "entropy",
-        "eval/accuracy": "accuracy", "seconds": "seconds",
-    }  # fmt: skip
-    table = Table(Column(f"run in {root}", overflow="fold"))
-    for title in columns.values():
-        table.add_column(title, justify="left" if title == "state" else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(str(Path(row["folder"]).relative_to(root)), *(_cell(row.get(name)) for name in columns))
-    console.print(table if rows else f"no runs under {root}")
-
-
-def show(folder: Path, console: Console, emit: Callable[[Any], None] | None) -> None:
-    run = Run.open(folder)
-    found = best(run)
-    if emit:
-        emit({**summary(run), "best": found, "manifest": run.manifest})
+    if export:
+        console.print(f"wrote {export} (runs: {len(rows)})", highlight=False, markup=False, soft_wrap=True)
         return
-    for key, value in summary(run).items():
-        console.print(f"{key:>16}  {_cell(value)}", highlight=False)
+    more = {name: name for name in tracker.sorted_by(wanted) if name not in (*COLUMNS, "seed")}
+    columns = {name: title for name, title in COLUMNS.items() if not more or name != "seconds"} | more  # 80 columns
+    table = Table(Column(f"run in {root}", overflow="fold"))
+    for name, title in columns.items():
+        words = title == "state"
+        table.add_column(title, justify="left" if words else "right", overflow="fold", no_wrap=name not in more)
+    for row in rows:
+        within = str(Path(row["folder"]).relative_to(root))
+        table.add_row(within if within != "." else row["folder"], *(_cell(row.get(name), ".3f") for name in columns))
+    console.print(table if rows else f"no runs in {root}", markup=False)
+
+
+def show(folder: Path, console: Console, emit: Emit) -> None:
+    """One run. Raises as `tracker.open_run`, and Or1labError where its numbers are damaged."""
+    run = tracker.open_run(folder)
+    manifest = run.manifest
+    row, found, origin = tracker.row(run, manifest), best(run), lineage(run)
+    if emit:
+        newest = run.latest(run.metric_names)
+        emit({**row, "best": found, "lineage": origin, "metrics": newest, "manifest": manifest})
+        return
+
+    def line(key: str, text: str) -> None:
+        console.print(f"{key:>16}  {text}", highlight=False, markup=False, soft_wrap=True)
+
+    for key, value in row.items():
+        line(key, _cell(value))
     if found:
         kept = f"{folder}@best" if found["stored"] else "its checkpoint is not kept (recipe: checkpoint.keep)"
-        text = f"step {found['step']}, accuracy {found['accuracy']:.3f} on {found['problems']} problems; {kept}"
-        console.print(f"{'best evaluated':>16}  {text}", highlight=False, markup=False, soft_wrap=True)
+        line(
+            "best evaluated",
+            f"step {found['step']}, accuracy {found['accuracy']:.3f} on {found['problems']} problems; {kept}",
+        )
+    for above in origin["ancestors"]:
+        line("started from", f"{above['run']}, {above['checkpoint']} (step {_cell(above['step'])})")
+    line("base model", origin["base"])
+    for stage in origin["stages"]:
+        done = f"steps {stage['first']} to {stage['last']}" if stage["first"] else "not begun"
+        line(f"stage {stage['stage']}", f"T = {stage['T']}, {done} of {stage['planned']}, {_left_by(stage)}")
+    for child in origin["children"]:
+        line("went on in", f"{child['run']}, from {child['checkpoint']}")
     for key in ("backend", "model_hash", "data_hash", "recipe_hash", "error"):
-        if run.manifest.get(key):
-            console.print(f"{key:>16}  {run.manifest[key]}", highlight=False, markup=False)
+        if manifest.get(key):
+            line(key, str(manifest[key]))
+    for alarm in manifest.get("alarms", []):
+        line("alarm", alarm)
     steps = run.rollout_steps
-    if steps:
-        response = run.rollouts(steps[-1]).iloc[0]
+    response = run.rollouts(steps[-1]).iloc[0].to_dict() if steps else {}
+    if "response" in response:
         console.rule(f"a response of step {steps[-1]}: {response['reason']}")
-        console.print(f"{response['prompt']}\n{response['response']}", markup=False, highlight=False)
+        console.print(safe(f"{response['prompt']}\n{response['response']}"), markup=False, highlight=False)
+
+
+def compare(one: Path, other: Path, console: Console, emit: Emit) -> None:
+    """Two runs: the differences of their recipes and environments, and their newest numbers."""
+    found = compared(tracker.open_run(one), tracker.open_run(other))
+    if emit:
+        emit(found)
+        return
+    for letter, folder, state in zip("AB", found["runs"], found["state"], strict=True):
+        console.print(f"{letter}  {folder} ({state})", highlight=False, markup=False, soft_wrap=True)
+    for part in ("recipe", "environment", "packages", "metrics"):
+        if not found[part]:
+            console.print(f"{part}: no difference", highlight=False)
+            continue
+        table = Table(Column(part if part == "metrics" else f"{part}: what differs", overflow="fold"))
+        for letter in "AB":
+            table.add_column(letter, justify="right" if part == "metrics" else "left", overflow="fold")
+        if part == "metrics":
+            table.add_column("B - A", justify="right")
+        for key, (a, b) in found[part].items():
+            change = ["" if a is None or b is None else _cell(b - a)] if part == "metrics" else []
+            table.add_row(key, _cell(a), _cell(b), *change)
+        console.print(table, markup=False)
 
 
 def best(run: Run) -> dict[str, Any] | None:
@@ -78,7 +118,11 @@ def best(run: Run) -> dict[str, Any] | None:
     return found and {**found, "stored": stored_as(run, found["step"]) is not None}
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, form: str = ".4g") -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return format(value, form) if isinstance(value, float) else str(value)
+
+
+def _left_by(stage: dict[str, Any]) -> str:
+    return f"model in checkpoints/{stage['checkpoint']}" if stage["checkpoint"] else "no model of its end is kept"

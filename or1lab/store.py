@@ -13,8 +13,10 @@ writer, and every other file is either the old one or the new one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from or1lab.environment import environment
+from or1lab.environment import environment, installed
 from or1lab.errors import Or1labError, UsageError
 from or1lab.kill_points import kill_point
 from or1lab.manifest import (  # noqa: F401 (part of what this module gives)
@@ -40,6 +42,7 @@ from or1lab.recipe import Recipe, recipe_hash
 
 METRICS = "metrics.jsonl"
 PACKED_METRICS = "metrics.parquet"  # instead of it in a packed run: see pack.py
+WINDOW = 65536  # bytes of metrics.jsonl read at a time from its end
 
 
 class Run(Recorded):
@@ -75,6 +78,7 @@ class Run(Recorded):
             "world_hash": None,
             "claims_hash": None,
             **environment(),
+            "installed": installed(),
             "model_hash": None,
             "data_hash": None,
             "status": "running",
@@ -82,6 +86,7 @@ class Run(Recorded):
             "finished": None,
             "seconds": None,
             "parent": None,
+            "host": None,
             "backend": None,
             "sandbox": None,
             "error": None,
@@ -202,22 +207,64 @@ class Run(Recorded):
                 ) from None
         return records
 
+    def newest(self) -> Iterator[dict[str, Any]]:
+        """Records from the newest back, read from the end of the file; a broken line is passed over."""
+        if (self.folder / PACKED_METRICS).exists():
+            yield from reversed(self.records())
+        elif (path := self.folder / METRICS).exists():
+            for line in _backwards(path):
+                with contextlib.suppress(ValueError):
+                    if isinstance(record := json.loads(line), dict):
+                        yield record
+
     def last(self, kind: str = "step") -> dict[str, Any] | None:
         """The newest record of a kind, from the end of the file only (for progress displays)."""
-        path = self.folder / METRICS
-        if not path.exists():
-            return None
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 65536))
-            lines = file.read().split(b"\n")[:-1]
-        for line in reversed(lines):
-            try:
-                record = json.loads(line)
-            except ValueError:  # the window may open inside a line
+        return next((record for record in self.newest() if record.get("kind") == kind), None)
+
+    def latest(self, names: Iterable[str]) -> dict[str, Any]:
+        """The newest value of each of these metrics in a step or an evaluation, None where there is none (NaN counts as
+        none). Reads no more of the run than that takes.
+
+        Raises:
+            Or1labError: a packed run whose metrics are damaged.
+        """
+        found: dict[str, Any] = dict.fromkeys(names)
+        if (packed := self.folder / PACKED_METRICS).exists():
+            table = self._columns(packed, ["kind", *found])
+            table = table.filter(pa.array([kind != "sgd" for kind in table["kind"].to_pylist()]))
+            for name in found.keys() & set(table.column_names):
+                found[name] = next(filter(_known, reversed(table[name].to_pylist())), None)
+            return found
+        left = set(found)
+        lines = _backwards(self.folder / METRICS) if left and (self.folder / METRICS).exists() else ()
+        for line in lines:
+            if not any(f'"{name}"'.encode() in line for name in left):  # most lines need not be parsed
                 continue
-            if record["kind"] == kind:
-                return record
-        return None
+            with contextlib.suppress(ValueError):
+                record = json.loads(line)
+                here = {name for name in left if record["kind"] != "sgd" and _known(record.get(name))}
+                found |= {name: record[name] for name in here}
+                left -= here
+            if not left:
+                break
+        return found
+
+    @property
+    def metric_names(self) -> list[str]:
+        """What the newest step and evaluation hold, without kind and step."""
+        if (packed := self.folder / PACKED_METRICS).exists():
+            names = pq.read_schema(packed).names
+        else:
+            names = [name for kind in ("step", "eval") for name in self.last(kind) or {}]
+        return [name for name in dict.fromkeys(names) if name not in ("kind", "step")]
+
+    def _columns(self, path: Path, names: list[str]) -> pa.Table:
+        """Those columns of a parquet file that it has. Raises Or1labError where it is damaged."""
+        try:
+            file = pq.ParquetFile(path)
+            return file.read(columns=[name for name in names if name in file.schema_arrow.names])
+        except (OSError, ValueError) as error:
+            raise Or1labError(f"{path} is damaged ({' '.join(str(error).split())[:200]}); {self.again}") from None
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -315,6 +362,29 @@ def _cut_half_line(path: Path) -> None:
     content = path.read_bytes()
     if not content.endswith(b"\n"):
         os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def _backwards(path: Path) -> Iterator[bytes]:
+    """Whole lines of a file, the last one first; without a half-written last one."""
+    with path.open("rb") as file:
+        at, tail, ended = file.seek(0, os.SEEK_END), b"", False
+        while at:
+            begin = max(0, at - WINDOW)
+            file.seek(begin)
+            tail, at = file.read(at - begin) + tail, begin
+            if not ended:
+                whole, newline, _ = tail.rpartition(b"\n")
+                if not newline:
+                    continue
+                tail, ended = whole, True
+            tail, *lines = tail.split(b"\n")
+            yield from reversed(lines)
+        if ended:
+            yield tail
+
+
+def _known(value: Any) -> bool:
+    return value is not None and value == value
 
 
 def _step_of(path: Path) -> int:

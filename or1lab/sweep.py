@@ -128,15 +128,17 @@ class Job:
     def executed(self) -> Path:
         return self.folder / "train.ipynb"
 
-    def parameters(self, resume: bool) -> dict[str, Any]:
-        """What the notebook's parameters cell receives."""
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the notebook's parameters cell receives. It may always go on with what it finds: the sweep has seen to
+        it that this is its own run, and whoever opens the executed notebook and runs its cells again gets that run."""
         preset = self.experiment.recipe
         return {
             "recipe": str(Path(preset).resolve()) if Path(preset).is_file() else preset,
             "overrides": list(self.overrides),
             "seed": self.seed,
             "out": str(self.folder.resolve()),
-            "resume": resume,
+            "resume": True,
             "experiment": self.experiment.name,
             "arm": self.arm,
         }
@@ -263,7 +265,7 @@ def run_sweep(
         loaded = experiment if isinstance(experiment, Experiment) else load_experiment(experiment)
         loaded = tiers.at_tier(loaded, tier)
         grid, whole = expand(loaded, seeds, out), Path(out) / loaded.name
-    notebooks.check_parameters(notebook, grid[0].parameters(resume))
+    notebooks.check_parameters(notebook, grid[0].parameters)
     if dry_run:
         outcomes = [Outcome(job, job.state) for job in grid]
         (print_studies if grid[0].of_many else print_grid)(console, outcomes, estimate(grid, Path(out)), jobs)

@@ -7,6 +7,7 @@ of them fails: the mirror starts only with the first record and gives up with a 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sys
 import time
 import warnings
@@ -56,11 +57,15 @@ class Tracker:
         import wandb  # only here: off must not even import it
 
         manifest = self.run.manifest
+        about = {key: value for key, value in manifest.items() if key != "recipe"}
+        who = f"{manifest['created']} {manifest['recipe_hash']} {manifest['experiment']} {manifest['arm']}"
         mirror = wandb.init(
             project="or1lab",
+            id=hashlib.blake2b(who.encode(), digest_size=8).hexdigest(),  # the same in each sitting of a run
+            resume="allow" if self.mode == "online" else None,
             name=self.recipe["name"] or self.run.folder.name,
             group=manifest["arm"] or manifest["experiment"],
-            config=self.recipe,
+            config={**self.recipe, "manifest": about},
             dir=str(self.run.folder),
             mode=self.mode,
             settings=wandb.Settings(

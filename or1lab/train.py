@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from or1lab import process, sources, world
+from or1lab import lineage, process, sources, world
 from or1lab.curriculum import Curriculum
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
@@ -64,16 +64,20 @@ def run(
     if existing and existing.manifest["status"] == "finished":
         return existing
     material = _material(recipe, team)  # before the folder is made: what cannot start leaves nothing behind
-    extra = {**(labels or {}), **world.stamps(recipe, material.hashes["model_hash"])}
+    origin = {"parent": lineage.parent(recipe.model)}
+    extra = {**(labels or {}), **world.stamps(recipe, material.hashes["model_hash"]), **origin}
     team.wait()
     store = existing or (Run.create(out, recipe=recipe.resolved(), extra=extra) if team.first else None)
     team.wait()
     if not store or not team.first:
         store = _of_the_first(Path(out), team)
     with store.lock():
+        if not existing and team.first:
+            lineage.mark(recipe.model, store.folder)
         store.update_manifest(
-            status="running", error=None, seconds=_seconds_before(store), sandbox=_layers(material.train)
-        )
+            status="running", error=None, seconds=_seconds_before(store), sandbox=_layers(material.train),
+            host=platform.node(),  # another machine does not see the lock
+        )  # fmt: skip
         tracker = Tracker(recipe.resolved(), store) if team.first else None
         watchers = [*([tracker.log] if tracker else []), *([on_record] if on_record and team.first else [])]
 
@@ -93,7 +97,7 @@ def run(
             trainer.save_final()
         except BaseException as error:
             spent = _seconds(store, begin)
-            store.update_manifest(status="failed", error=f"{type(error).__name__}: {error}", seconds=spent)
+            store.update_manifest(status="failed", error=f"{type(error).__name__}: {error}", seconds=spent, host=None)
             raise
         finally:
             if bar is not None:
@@ -101,7 +105,7 @@ def run(
             if tracker:
                 tracker.close()
         kill_point("finished/before")
-        store.update_manifest(status="finished", finished=now(), seconds=_seconds(store, begin))
+        store.update_manifest(status="finished", finished=now(), seconds=_seconds(store, begin), host=None)
         kill_point("finished/after")
     return store
 

@@ -48,8 +48,9 @@ mended = (here / "mended").exists()
 assert (here / "journal").open("a").write(f"start {{arm}} {{seed}} {{os.getpid()}}\\n")
 plain = load_recipe(recipe, [*overrides, f"seed={{seed}}"])
 folder = Path(out)
-assert resume == (folder / MANIFEST).exists()
-run = Run.open(out) if resume else Run.create(out, recipe=plain.resolved(), extra=dict(experiment=experiment, arm=arm))
+assert resume
+begun = (folder / MANIFEST).exists()
+run = Run.open(out) if begun else Run.create(out, recipe=plain.resolved(), extra=dict(experiment=experiment, arm=arm))
 with run.lock():
     run.update_manifest(status="running")
     done = (run.last() or {{"step": 0}})["step"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from or1lab import notebook as notebooks
-from or1lab.manifest import MANIFEST, full_disk_explained, now
+from or1lab.manifest import full_disk_explained, now
 
 if TYPE_CHECKING:
     from or1lab.sweep import Job
@@ -42,7 +42,7 @@ class Task:
 
     def start(self, threads: int | None = None, variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Execute the notebook here, in a new process, which goes on with the run where one has begun."""
-        parameters = self.job.parameters(resume=(self.job.folder / MANIFEST).exists())
+        parameters = self.job.parameters
         threads = self.job.recipe.threads or threads
         return notebooks.start(
             self.notebook, self.job.executed, parameters, log=self.job.log, threads=threads, variables=variables

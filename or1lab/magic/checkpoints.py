@@ -14,11 +14,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from or1lab.kill_points import kill_point
-from or1lab.rollout.together import Processes
 from or1lab.store import full_disk_explained
+
+if TYPE_CHECKING:  # it imports torch
+    from or1lab.rollout.together import Processes
 
 STATE = "or1lab_state.json"
 SEAL = "or1lab_seal.json"  # file name -> SHA-256 of its content

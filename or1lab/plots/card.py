@@ -28,7 +28,7 @@ STACKS = {
 
 
 def card(metrics: pd.DataFrame, title: str = "") -> Figure:
-    """Reward, entropy, length, truncation, kept groups and the time split of one run, whole or still training.
+    """Reward, entropy with alpha, length, truncation, kept groups and the time split of one run, or of one that trains.
 
     Args:
         metrics: the run's records, every kind (`Run.metrics`, or a frame of the records seen so far).
@@ -38,6 +38,8 @@ def card(metrics: pd.DataFrame, title: str = "") -> Figure:
         panels = dict(zip(("reward", "length", "groups", "entropy", "truncated", "time"), axes.flat, strict=True))
         for name, (quantity, names) in LINES.items():
             _lines(panels[name], metrics, names)
+            if name == "entropy":
+                _coefficient(panels[name], metrics)
             _dress(panels[name], name, quantity)
         for name, (quantity, names) in STACKS.items():
             _stack(panels[name], metrics, names)
@@ -57,6 +59,20 @@ def _lines(panel: Axes, metrics: pd.DataFrame, names: dict[str, str]) -> None:
             marker = style.MARKERS[i] if metric_kind(metric) == "eval" or len(seen) == 1 else None
             panel.plot(seen["step"], seen[metric], label=label, marker=marker)
     panel.set_ylim(bottom=0)
+
+
+def _coefficient(panel: Axes, metrics: pd.DataFrame) -> None:
+    """alpha on an axis of its own, where there was any."""
+    seen = metrics.dropna(subset=["entropy/alpha"]) if "entropy/alpha" in metrics else metrics[:0]
+    seen = seen[seen["kind"] == "step"]
+    if not len(seen) or not seen["entropy/alpha"].any():
+        return
+    right, look = panel.twinx(), {"color": style.COLORS[2], "linestyle": ":"}
+    right.plot(seen["step"], seen["entropy/alpha"], **look)
+    right.set_ylabel("α")
+    right.set_ylim(bottom=0)
+    right.spines["right"].set_visible(True)
+    panel.plot([], [], label="α (right)", **look)
 
 
 def _stack(panel: Axes, metrics: pd.DataFrame, names: dict[str, str]) -> None:
