@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
 def installed() -> dict[str, str]:
-    """Every package of this environment with its version, by name."""
+    """Every package of this environment with its version, by name: as this process found it."""
     found = {str(one.metadata["Name"]): one.version for one in metadata.distributions()}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 

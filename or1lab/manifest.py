@@ -48,7 +48,7 @@ class Recorded:
         path = self.folder / MANIFEST
         try:
             return json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # no JSON, or no text
             raise Or1labError(f"{path} is damaged ({error}); {self.again}") from None
 
     def read_frame(self, path: Path, columns: list[str] | None = None) -> pd.DataFrame:

@@ -193,8 +193,8 @@ class Run(Recorded):
         Raises:
             Or1labError: a line elsewhere is broken; names file and line.
         """
-        if (self.folder / PACKED_METRICS).exists():
-            return [known_values(record) for record in pq.read_table(self.folder / PACKED_METRICS).to_pylist()]
+        if (packed := self.folder / PACKED_METRICS).exists():
+            return [known_values(record) for record in self._table(packed).to_pylist()]
         path = self.folder / METRICS
         lines = path.read_bytes().split(b"\n") if path.exists() else []
         records = []
@@ -230,7 +230,7 @@ class Run(Recorded):
         """
         found: dict[str, Any] = dict.fromkeys(names)
         if (packed := self.folder / PACKED_METRICS).exists():
-            table = self._columns(packed, ["kind", *found])
+            table = self._table(packed, ["kind", *found])
             table = table.filter(pa.array([kind != "sgd" for kind in table["kind"].to_pylist()]))
             for name in found.keys() & set(table.column_names):
                 found[name] = next(filter(_known, reversed(table[name].to_pylist())), None)
@@ -258,11 +258,11 @@ class Run(Recorded):
             names = [name for kind in ("step", "eval") for name in self.last(kind) or {}]
         return [name for name in dict.fromkeys(names) if name not in ("kind", "step")]
 
-    def _columns(self, path: Path, names: list[str]) -> pa.Table:
-        """Those columns of a parquet file that it has. Raises Or1labError where it is damaged."""
+    def _table(self, path: Path, names: list[str] | None = None) -> pa.Table:
+        """A parquet file, or those of these columns that it has. Raises Or1labError where it is damaged."""
         try:
             file = pq.ParquetFile(path)
-            return file.read(columns=[name for name in names if name in file.schema_arrow.names])
+            return file.read(columns=names and [name for name in names if name in file.schema_arrow.names])
         except (OSError, ValueError) as error:
             raise Or1labError(f"{path} is damaged ({' '.join(str(error).split())[:200]}); {self.again}") from None
 
@@ -270,7 +270,7 @@ class Run(Recorded):
     def metrics(self) -> pd.DataFrame:
         """All records as a frame, every kind; columns kind and step always exist."""
         if (packed := self.folder / PACKED_METRICS).exists():  # the frame of the records, without making them first
-            table = pq.ParquetFile(packed).read()
+            table = self._table(packed)
             known = table.select([field.name for field in table.schema if not pa.types.is_null(field.type)]).to_pandas()
             for name in known.columns[known.dtypes == "object"]:  # lists and flags
                 known[name] = known[name].where(known[name].notna())  # None to NaN

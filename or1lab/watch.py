@@ -20,7 +20,7 @@ from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 
 REFRESH = 1.0  # seconds between looks into the run folders
 BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"  # the latter where a terminal has only ASCII
-CURVE, ANSWER = 24, 400  # characters of a curve, of a response
+CURVE, ANSWER = 24, 300  # characters of a curve, of a response
 ROWS = {  # metric -> its name, and its form
     "reward/mean": ("reward", ".3f"), "eval/accuracy": ("test accuracy", ".3f"),
     "entropy/rollout": ("entropy, nats a token", ".3f"), "entropy/alpha": ("alpha", ".5f"),
@@ -107,33 +107,32 @@ def page(one: Follower, console: Console) -> RenderableType:
         if values:
             table.add_row(word, number(values[-1], form), curve(values, PLAIN_BARS if ascii_only else BARS))
     times = {name.partition("/")[2]: one.newest(name) for name in TIMES}
-    told = ", ".join(f"{name} {value:.2f} s" for name, value in times.items() if value is not None)
+    told = ", ".join(f"{name} {value:.2f}" for name, value in times.items() if value is not None)
     step, sampled = answers(one.run)
-    parts: list[RenderableType] = [title, table, Text(f" seconds of a step: {told}" if told else " no step yet")]
+    parts: list[RenderableType] = [title, table, Text(f" seconds: {told}" if told else " no step yet")]
     if sampled:
         parts.append(Text(f" answers of step {step}", "bold"))
     for answer in sampled:
-        right, words = (("green", "right"), ("red", "wrong"))[not answer["correct"]], " ".join
-        text = words(safe(str(answer["response"])).split())
-        shown = text if len(text) <= ANSWER else f"{text[: ANSWER // 2]} ... {text[-ANSWER // 2 :]}"
-        asked = words(safe(str(answer["prompt"])).split())[:ANSWER]
-        parts.append(Text.assemble((f" {right[1]}", right[0]), f" ({answer['reason']}) ", (asked, "dim"), f" {shown}"))
+        look, word = ("green", "right") if answer["correct"] else ("red", "wrong")
+        asked, text = (" ".join(safe(str(answer[name])).split()) for name in ("prompt", "response"))
+        if len(text) > ANSWER:
+            text = f"{text[: ANSWER // 2]} ... {text[-ANSWER // 2 :]}"
+        parts.append(Text.assemble((f" {word}", look), f" ({answer['reason']}) ", (asked[:ANSWER], "dim")))
+        parts.append(Text(f"   {text}"))
     return Group(*parts)
 
 
 def overview(followers: Sequence[Follower], root: Path) -> Table:
     """Many runs in a terminal, a row each."""
-    table = Table(Column(f"run in {root}", overflow="fold"))
-    for title in ("step", "reward", "entropy", "alpha", "kept", "trunc.", "left", "state"):
-        table.add_column(title, justify="right" if title != "state" else "left", no_wrap=True)
+    table = Table(Column("run", overflow="fold"), box=None, title=f"runs in {root}", title_justify="left")
+    for title in ("step", "reward", "entropy", "alpha", "kept", "trunc.", "left"):
+        table.add_column(title, justify="right", no_wrap=True)
     names = ("reward/mean", "entropy/rollout", "entropy/alpha", "groups/kept_frac", "length/truncated_frac")
     for one in followers:
         state = one.state
         values = [number(one.newest(name), ".4f" if name == "entropy/alpha" else ".2f") for name in names]
-        left = duration(one.left) if state == "running" and one.left is not None else ""
-        table.add_row(
-            str(one.run.folder.relative_to(root)), f"{one.step}/{one.total}", *values, left, state
-        )  # fmt: skip
+        left = duration(one.left) if state == "running" and one.left is not None else state
+        table.add_row(str(one.run.folder.relative_to(root)), f"{one.step}/{one.total}", *values, left)
     return table
 
 

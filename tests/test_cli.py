@@ -18,6 +18,7 @@ HEAVY = {"torch", "transformers", "trl", "vllm", "wandb"}
 SMALL = Path(__file__).parent / "small.yaml"
 COMMANDS = [
     "doctor", "show", "train", "preview", "evaluate", "sweep", "figures", "tables", "report", "runs list", "runs show",
+    "runs compare", "runs watch", "runs gc", "runs export", "runs pack",
     "plan", "suites", "tiny build", "verify math", "data stats", "data show", "data convert", "data curate",
 ]  # fmt: skip
 
@@ -69,7 +70,8 @@ def test_every_command_teaches_by_example(command, or1lab):
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--help", "show tiny", "runs list", "sweep demo --dry-run", "figures nothing", "tables nothing",
+    ["--help", "show tiny", "runs list", "runs watch nothing", "runs gc nothing --checkpoints none",
+     "sweep demo --dry-run", "figures nothing", "tables nothing",
      "report --results nothing", "doctor --quick", "suites", "suites --models", "plan tiny",
      "verify math --gold 5 --pred 5", "data stats --help", "data show nothing", "evaluate --help", "evaluate tiny",
      "data curate --help",
@@ -122,7 +124,7 @@ def test_debug_shows_the_traceback(monkeypatch):
 def test_an_unexpected_error_is_one_line_too(or1lab, monkeypatch):
     from or1lab import runs_view
 
-    monkeypatch.setattr(runs_view, "listing", lambda *_: 1 / 0)
+    monkeypatch.setattr(runs_view, "listing", lambda *_, **__: 1 / 0)
     code, _, err = or1lab("runs", "list")
     assert code == 1 and "unexpected ZeroDivisionError" in err and "--debug" in err and "Traceback" not in err
 

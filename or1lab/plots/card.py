@@ -69,8 +69,8 @@ def _coefficient(panel: Axes, metrics: pd.DataFrame) -> None:
         return
     right, look = panel.twinx(), {"color": style.COLORS[2], "linestyle": ":"}
     right.plot(seen["step"], seen["entropy/alpha"], **look)
-    right.set_ylabel("α")
     right.set_ylim(bottom=0)
+    right.grid(visible=False)
     right.spines["right"].set_visible(True)
     panel.plot([], [], label="α (right)", **look)
 
@@ -86,8 +86,8 @@ def _stack(panel: Axes, metrics: pd.DataFrame, names: dict[str, str]) -> None:
 def _dress(panel: Axes, name: str, quantity: str) -> None:
     panel.set_ylabel(quantity)
     panel.margins(x=0.02)
-    panel.set_title(name, fontweight="bold", pad=30 if name in STACKS else 18)
     labels = panel.get_legend_handles_labels()[1]
+    panel.set_title(name, fontweight="bold", pad=30 if name in STACKS or len(labels) > 2 else 18)
     if labels:  # above the data, never on it
         panel.legend(loc="lower left", bbox_to_anchor=(-0.03, 0.98), ncols=2, borderpad=0.1, handlelength=1.2,
                      columnspacing=0.9, labelspacing=0.2, fontsize=8)  # fmt: skip
