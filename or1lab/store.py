@@ -253,6 +253,7 @@ class Run(Recorded):
     def metric_names(self) -> list[str]:
         """What the newest step and evaluation hold, without kind and step."""
         if (packed := self.folder / PACKED_METRICS).exists():
+            self._table(packed, [])  # says so if it is damaged
             names = pq.read_schema(packed).names
         else:
             names = [name for kind in ("step", "eval") for name in self.last(kind) or {}]

@@ -33,8 +33,8 @@ def test_manifest_says_what_ran_where(run):
     manifest = Run.open(run.folder).manifest
     assert list(manifest) == [
         "name", "experiment", "arm", "seed", "recipe", "recipe_hash", "world", "world_hash", "claims_hash", "code",
-        "packages", "hardware", "model_hash", "data_hash",
-        "status", "created", "finished", "seconds", "parent", "backend", "sandbox", "error",
+        "packages", "hardware", "installed", "model_hash", "data_hash",
+        "status", "created", "finished", "seconds", "parent", "host", "backend", "sandbox", "error",
     ]  # fmt: skip
     assert (manifest["name"], manifest["experiment"], manifest["arm"], manifest["seed"]) == ("toy", "x", "a", 3)
     assert manifest["recipe_hash"] == recipe_hash(RECIPE)

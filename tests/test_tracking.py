@@ -40,6 +40,13 @@ def test_offline_mirror_lies_in_the_run_folder_and_is_silent(tmp_path, capfd):
     while not all(name in mirror.read_bytes() for name in (b"eval/accuracy", b"reward/mean", b"sgd/ratio/max")):
         assert time.monotonic() < deadline, mirror.read_bytes()
         time.sleep(0.1)
+    assert f'"recipe_hash":"{run.manifest["recipe_hash"]}"'.encode() in mirror.read_bytes().replace(b": ", b":")
+    time.sleep(1.1)  # the name of its folder holds the second
+    tracker = Tracker(recipe, run)  # a second sitting: `wandb sync` makes one run of both
+    tracker.log(step(2))
+    tracker.close()
+    sittings = list((run.folder / "wandb").glob("offline-run-*"))
+    assert len({folder.name.rpartition("-")[2] for folder in sittings}) == 1
     assert capfd.readouterr() == ("", "")
 
 
