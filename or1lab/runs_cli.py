@@ -76,8 +76,10 @@ def runs_compare(one: RunArg, other: RunArg, json: Json = False) -> None:
 def runs_watch(
     folder: Annotated[Path, typer.Argument(metavar="[RUN or FOLDER]", help="A run, or a folder of them.")] = RUNS,
 ) -> None:
-    """Follow a run, or all that are running in a folder, until they end. It reads only files, so the runs may train on
-    another machine that shares the folder; Ctrl-C stops the watching, not the run."""
+    """Follow a run, or all that are running in a folder, until they end.
+
+    It reads only files, so the runs may train on another machine that shares the folder. Ctrl-C stops the watching, not
+    the run."""
     from or1lab import watch
 
     watch.watch(folder, console)
@@ -89,8 +91,9 @@ def runs_pack(
     out: Annotated[Path, typer.Option(help="Where packed runs go.")] = Path("experiments/results"),
     json: Json = False,
 ) -> None:
-    """Keep finished runs as small files that figures, tables and claims read like run folders: without texts, models
-    and notebooks. Runs that are not finished are named and left."""
+    """Keep finished runs as small files that figures, tables and claims read like run folders.
+
+    Without texts, models and notebooks. Runs that are not finished are named and left."""
     from or1lab.pack import pack_all
 
     packed, left = pack_all(root, out)
@@ -118,8 +121,9 @@ def runs_gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go, and remove nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove checkpoints and stored responses of finished runs, by rule. Final models, metrics and evaluations stay,
-    and so do runs that are not finished, checkpoints that other runs started from, and folders that are no runs."""
+    """Remove checkpoints and stored responses of finished runs, by rule.
+
+    Final models, metrics and evaluations stay, and so do runs that are not finished, checkpoints that other runs started from, and folders that are no runs."""
     from or1lab import cleaning
 
     done = cleaning.clean(root, checkpoints, rollouts, older_than, dry_run=dry_run)

@@ -36,7 +36,7 @@ def listing(root: Path, wanted: tracker.Wanted, console: Console, emit: Emit, ex
     if export:
         console.print(f"wrote {export} (runs: {len(rows)})", highlight=False, markup=False, soft_wrap=True)
         return
-    more = {name: name for name in tracker.sorted_by(wanted) if name not in (*COLUMNS, "seed")}
+    more = {name: name.replace("/", "/\n") for name in tracker.sorted_by(wanted) if name not in (*COLUMNS, "seed")}
     columns = {name: title for name, title in COLUMNS.items() if not more or name != "seconds"} | more  # 80 columns
     table = Table(Column(f"run in {root}", overflow="fold"))
     for name, title in columns.items():

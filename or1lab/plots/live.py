@@ -19,6 +19,11 @@ from or1lab.tracking import duration
 
 EVERY = 5.0  # seconds between redraws: each takes about half of one
 ASKED = 400  # characters of a prompt that are shown
+CSS = """
+.or1lab-answers td { vertical-align: top; text-align: left !important; }
+.or1lab-answers td:first-child { white-space: nowrap; }
+.or1lab-answers pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+"""
 
 
 class _Below:
@@ -88,6 +93,5 @@ def sampled(run: Run) -> str:
         f"<td>{block(str(row['prompt']), ASKED)}</td><td>{response(str(row['response']))}</td></tr>"
         for row in rows
     ]
-    style = "<style scoped>td{vertical-align:top;text-align:left!important}pre{white-space:pre-wrap}</style>"
     head = f"<tr><th>verdict</th><th>problem, step {step}</th><th>response</th></tr>"
-    return f"{style}<table>{head}{''.join(told)}</table>" if rows else ""
+    return f"<style>{CSS}</style><table class='or1lab-answers'>{head}{''.join(told)}</table>" if rows else ""
