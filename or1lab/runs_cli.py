@@ -123,7 +123,8 @@ def runs_gc(
 ) -> None:
     """Remove checkpoints and stored responses of finished runs, by rule.
 
-    Final models, metrics and evaluations stay, and so do runs that are not finished, checkpoints that other runs started from, and folders that are no runs."""
+    Final models, metrics and evaluations stay, and so do runs that are not finished, checkpoints that other runs
+    started from, and folders that are no runs."""
     from or1lab import cleaning
 
     done = cleaning.clean(root, checkpoints, rollouts, older_than, dry_run=dry_run)

@@ -76,6 +76,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_folder_loads_with_transformers_and_samples_with_the_engine(tmp_path):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
