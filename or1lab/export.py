@@ -13,6 +13,7 @@ import yaml
 from or1lab import models, tracker
 from or1lab.comparison import PLACE
 from or1lab.errors import Or1labError, UsageError
+from or1lab.lineage import lineage
 from or1lab.manifest import full_disk_explained
 from or1lab.recipe import Recipe
 from or1lab.recipe_view import arithmetic
@@ -88,7 +89,9 @@ def card(run: Run, step: int | None, title: str) -> str:
     """The model card: front matter, how to load it, recipe, figures, limits, licence (markdown)."""
     manifest = run.manifest
     recipe = Recipe.model_validate(manifest["recipe"])
-    licence, hub = BASES.get(recipe.model, ("other", recipe.model if _on_hub(recipe.model) else None))
+    origin = lineage(run)  # of a run that started from another one, the model at the beginning counts
+    base, earlier = origin["base"], len(origin["ancestors"])
+    licence, hub = BASES.get(base, ("other", base if _on_hub(base) else None))
     front: dict[str, Any] = {"license": licence}
     if licence == "other":
         front["license_name"] = "of-the-base-model"
@@ -98,7 +101,7 @@ def card(run: Run, step: int | None, title: str) -> str:
         "library_name": "transformers", "pipeline_tag": "text-generation",
         "tags": ["or1lab", "reinforcement-learning", "grpo", "reasoning"],
     }  # fmt: skip
-    rows = [("model", recipe.model), ("data", _sources(recipe)), ("reward", recipe.reward), ("seed", recipe.seed)]
+    rows = [("model", base), ("data", _sources(recipe)), ("reward", recipe.reward), ("seed", recipe.seed)]
     for key in ("D_R", "D_T", "N_reuse", "gs", "tau", "lr", "clip_low", "clip_high", "beta", "entropy", "loss"):
         rows.append((key, getattr(recipe, key)))
     newest = run.latest(TOLD)
@@ -107,8 +110,8 @@ def card(run: Run, step: int | None, title: str) -> str:
     made = [(key, value) for key, value in tracker.flatten(place).items() if value is not None]
     return "\n".join([
         "---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "", f"# {title}", "",
-        f"`{recipe.model}` after {step} training steps of reinforcement learning with verified rewards, by or1lab "
-        f"{manifest['code']['version']}.", "",
+        f"`{base}` after reinforcement learning with verified rewards by or1lab {manifest['code']['version']}; training "
+        f"steps: {step}" + (f", from the model of a run before it (runs before: {earlier})" if earlier else "") + ".", "",
         "## Use", "", "```python", "from transformers import AutoModelForCausalLM, AutoTokenizer", "",
         f'model = AutoModelForCausalLM.from_pretrained("{title}")',
         f'tokenizer = AutoTokenizer.from_pretrained("{title}")', "```", "",
@@ -119,9 +122,9 @@ def card(run: Run, step: int | None, title: str) -> str:
         "## Figures", "", "![Reward, entropy, length, truncation, kept groups and time](training.png)", "",
         *_table(("metric", "newest value", "what it is"), figures), "",
         "They are those of one run with one seed, on problems of its own data held out from training.", "",
-        "## Limits", "", *(f"- {line}" for line in _limits(recipe)), "",
+        "## Limits", "", *(f"- {line}" for line in _limits(recipe, base)), "",
         "## Made with", "", *_table(("what", "which"), made), "",
-        "## Licence", "", _licence(licence, hub or recipe.model), "",
+        "## Licence", "", _licence(licence, hub or base), "",
     ])  # fmt: skip
 
 
@@ -133,8 +136,8 @@ def _sources(recipe: Recipe) -> str:
     return ", ".join(str(part.source) for part in recipe.data.parts)
 
 
-def _limits(recipe: Recipe) -> Iterable[str]:
-    if recipe.model == "tiny":
+def _limits(recipe: Recipe, base: str) -> Iterable[str]:
+    if base == "tiny":
         yield "A toy: it answers sums of the tiny world in its own few words and knows nothing else."
     yield "It was rewarded for right final answers alone: nothing was asked of the reasoning, of style or of safety."
     yield "Nothing was measured beyond the problems it was trained on and those held out from them, unless said above."

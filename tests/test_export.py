@@ -41,7 +41,7 @@ def test_the_folder_holds_model_tokenizer_card_recipe_and_figure(tmp_path):
     assert load_recipe(out / "recipe.yaml").lr == 3e-4
     text = (out / "README.md").read_text()
     assert front(text)["license"] == "apache-2.0" and "or1lab" in front(text)["tags"]
-    for words in ("# my-model", "| lr | 0.0003 |", "| eval/accuracy | 0.375 |", "A toy", "## Licence", "after 1 "):
+    for words in ("# my-model", "| lr | 0.0003 |", "| eval/accuracy | 0.375 |", "A toy", "## Licence", "steps: 1."):
         assert words in text, words
     export(f"{run.folder}@1", tmp_path / "of-a-step")
     assert (tmp_path / "of-a-step" / "model.safetensors").is_file()
