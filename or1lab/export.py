@@ -106,12 +106,13 @@ def card(run: Run, step: int | None, title: str) -> str:
         rows.append((key, getattr(recipe, key)))
     newest = run.latest(TOLD)
     figures = [(name, f"{value:.4g}", TOLD[name]) for name, value in newest.items() if value is not None]
+    before = f" It starts from the model of another run; runs before: {earlier}." if earlier else ""
     place = {key: manifest.get(key) for key in PLACE if key != "hardware"} | (manifest.get("packages") or {})
     made = [(key, value) for key, value in tracker.flatten(place).items() if value is not None]
     return "\n".join([
         "---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "", f"# {title}", "",
-        f"`{base}` after reinforcement learning with verified rewards by or1lab {manifest['code']['version']}; training "
-        f"steps: {step}" + (f", from the model of a run before it (runs before: {earlier})" if earlier else "") + ".", "",
+        f"`{base}` after reinforcement learning with verified rewards by or1lab {manifest['code']['version']}; "
+        f"training steps: {step}.{before}", "",
         "## Use", "", "```python", "from transformers import AutoModelForCausalLM, AutoTokenizer", "",
         f'model = AutoModelForCausalLM.from_pretrained("{title}")',
         f'tokenizer = AutoTokenizer.from_pretrained("{title}")', "```", "",
