@@ -283,6 +283,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read and check a recipe, with `key=value` overrides (dotted keys, YAML values).
 
+    >>> load_recipe("tiny", ["D_T=4", "stages.0.steps=20"]).N_SGD
+    4
+
     Raises:
         UsageError: missing file, unknown key (names the nearest right one), impossible value or combination.
     """

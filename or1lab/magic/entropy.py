@@ -34,6 +34,12 @@ class EntropyController:
 
     Raises:
         ValueError: unknown kind, empty range of c.
+
+    Example:
+        >>> controller = EntropyController("paper", target=0.2, delta=0.005)
+        >>> controller.update(0.15)
+        >>> controller.alpha(0.15), controller.alpha(0.25)
+        (0.005, 0.0)
     """
 
     def __init__(
