@@ -65,7 +65,6 @@ lint: setup  ## ruff, mypy, notebooks stored without outputs
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 docs: setup  ## the documentation as a site, docs/_build/index.html; a link that leads nowhere is an error
-	@$(BIN)/python docs/_ext/drawings.py
 	@$(BIN)/python -m sphinx -n -W --keep-going -q docs docs/_build && echo 'made: docs/_build/index.html'
 
 lab: setup  ## JupyterLab on the notebooks

@@ -21,6 +21,7 @@ myst_heading_anchors = 3
 nitpick_ignore_regex = [("py:.*", r"(?!or1lab).*")]
 
 autodoc_member_order = "bysource"
+autodoc_class_signature = "separated"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 
