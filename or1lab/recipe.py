@@ -205,7 +205,7 @@ class Recipe(Strict):
 
     @property
     def max_T(self) -> int:
-        """Largest response limit of all stages: what the engine is built for."""
+        """Largest response limit T of all stages, for which the engine is built."""
         return max(self._stage_values(i)["T"] for i in range(len(self.stages)))
 
     def resolved(self) -> dict[str, Any]:

@@ -38,7 +38,10 @@ PARTS = {
 }
 # What an arm changes against its baseline -> the part; the first that fits, since batches often follow another change.
 KEYS = [
-    ({"source", "options", "mix", "offline_filter", "online_filter", "wrong_golds", "pays"}, "which problems"),
+    (
+        {"source", "options", "mix", "offline_filter", "online_filter", "wrong_golds", "misses", "pays"},
+        "which problems",
+    ),
     ({"mask", "std", "adv_eps", "reject"}, "advantages"),
     ({"tau", "T"}, "rollout"),
     ({"entropy", "entropy_source", "alpha", "tgt_ent", "delta"}, "entropy"),

@@ -76,6 +76,7 @@ def recipe_keys() -> str:
         default = (
             "needed" if field.is_required() else "" if field.default in (None, (), {}, "") else f"`{field.default}`"
         )
+        default = default.replace("'", "")
         words = choices(field.annotation)
         meaning = (field.description or "as in the recipe") + (f"; one of {', '.join(words)}" if words else "")
         shown = f"`{key}`" if group != "data.mix[]" else f"`{key.replace('[]', '.0')}`"
