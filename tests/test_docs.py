@@ -1,4 +1,4 @@
-"""The documentation says what the code does: its examples run, its commands and keys exist, its drawings are those of now.
+"""The documentation says what the code does: examples run, commands and keys exist, drawings are current.
 
 `make docs` checks links; the slow test here builds the site as strictly."""
 
@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import json
 import re
 import shlex
 import subprocess
@@ -22,7 +21,6 @@ import yaml
 import or1lab
 from or1lab import cli
 from or1lab.data.load import read
-from or1lab.data.problem import Problem
 from or1lab.recipe import ROOT, load_recipe
 from or1lab.rewards import get_reward
 from or1lab.sweep import run_sweep
@@ -110,8 +108,8 @@ def test_recipes_problems_and_reward_of_the_how_tos_work(tmp_path, monkeypatch):
     assert load_recipe("curated.yaml").data.source == "curated/problems.jsonl"
     Path("word_reward.py").write_text(blocks(DOCS / "add_reward.md", "python")[0], encoding="utf-8")
     Path("capitals.jsonl").write_text(blocks(DOCS / "add_data.md", "json")[0], encoding="utf-8")
-    problems = [Problem.model_validate(json.loads(line)) for line in Path("capitals.jsonl").read_text().splitlines()]
-    assert [problem.id for problem in read("capitals.jsonl").problems] == [problem.id for problem in problems]
+    problems = list(read("capitals.jsonl", strict=True))
+    assert [problem.gold for problem in problems] == ["Paris", "Rome"]
     reward = get_reward(load_recipe("capitals.yaml").reward)
     found = reward([problems[0]] * 4, ["It is *Paris*.", "Rome", "", "Paris"], [False, False, False, True])
     assert [one.reason for one in found] == ["match", "wrong", "no answer", "truncated"]

@@ -38,10 +38,7 @@ PARTS = {
 }
 # What an arm changes against its baseline -> the part; the first that fits, since batches often follow another change.
 KEYS = [
-    (
-        {"source", "options", "mix", "offline_filter", "online_filter", "wrong_golds", "misses", "pays"},
-        "which problems",
-    ),
+    ({"options", "mix", "train", "offline_filter", "online_filter", "wrong_golds", "misses", "pays"}, "which problems"),
     ({"mask", "std", "adv_eps", "reject"}, "advantages"),
     ({"tau", "T"}, "rollout"),
     ({"entropy", "entropy_source", "alpha", "tgt_ent", "delta"}, "entropy"),
@@ -58,7 +55,7 @@ def part_of(study: Experiment) -> str:
     for other in map(told, recipes.values()):
         changed = {key.rpartition(".")[2] for key in base | other if base.get(key) != other.get(key)}
         parts[next(part for keys, part in KEYS if changed & keys)] += 1
-    return parts.most_common(1)[0][0] if parts else "rollout"
+    return max(parts, key=lambda part: (parts[part], part == "update"), default="rollout")
 
 
 def told(recipe: Recipe) -> dict[str, Any]:
