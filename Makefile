@@ -48,7 +48,7 @@ report: setup  ## the study on one page, report.html, from its notebooks execute
 	@$(BIN)/or1lab report --jobs $(JOBS)
 
 test: setup  ## the tests (about ten minutes on two cores)
-	@$(BIN)/python -m pytest -m 'not slow and not faults and not browser'
+	@$(BIN)/python -m pytest -m 'not slow and not faults and not browser' --numprocesses $(JOBS) --dist loadfile
 
 test-slow: setup  ## what takes longer: slow tests, killed processes, notebooks in a browser
 	@$(BIN)/python -m pytest -m 'slow or faults or browser'

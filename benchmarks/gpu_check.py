@@ -26,16 +26,10 @@ from rich.table import Table
 
 from benchmarks.gpu_checks import CHECKS, ON_CPU
 from benchmarks.timing import add_output_options, deliver
+from or1lab.backends.local import visible_gpus
 from or1lab.environment import environment
 
 STYLES = {"pass": "green", "fail": "red", "skipped": "dim"}
-
-
-def gpus() -> list[str]:
-    """Those that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    count = torch.cuda.device_count()
-    return named[:count] or list(map(str, range(count)))
 
 
 def run(name: str, devices: list[str]) -> dict[str, Any]:
@@ -114,7 +108,7 @@ def main() -> None:
     if options.one:
         one(options.one, options.result)
         return
-    devices = gpus() if options.device == "cuda" else []
+    devices = visible_gpus()[: torch.cuda.device_count()] if options.device == "cuda" else []
     if options.device == "cuda" and not devices:
         sys.exit(f"no CUDA device: torch {torch.__version__} sees none; --device cpu runs what a CPU can")
     begin, checks = time.monotonic(), {}

@@ -194,6 +194,8 @@ def _check(recipe: Recipe, material: _Material, team: Processes) -> None:
     import torch
     from transformers import AutoConfig
 
+    from or1lab.rollout import choose_backend
+
     wanted = max(recipe.eval.problems * bool(recipe.eval.every), recipe.eval.final_problems)
     if wanted > len(material.test):
         raise UsageError(f"an evaluation wants {wanted} problems, but there are only {len(material.test)} to test on")
@@ -211,6 +213,8 @@ def _check(recipe: Recipe, material: _Material, team: Processes) -> None:
         )
     if own.server:
         return
+    if (own.sleep or own.tensor_parallel > 1) and choose_backend(own.backend) == "transformers":
+        raise UsageError("rollout.sleep and rollout.tensor_parallel are vLLM's: install it, or leave them out")
     if team.count % own.tensor_parallel:
         raise UsageError(
             f"rollout.tensor_parallel = {own.tensor_parallel} does not divide the {team.count} processes of the run"

@@ -72,7 +72,8 @@ def test_cuda_visible_devices_is_the_pool(told, gpus, monkeypatch):
 def test_without_the_variable_all_gpus_are_the_pool(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'GPU 0: H100 (UUID: GPU-5a)'\necho 'GPU 1: H100 (UUID: GPU-7b)'\n")
+    listed = ["GPU 0: H100 (UUID: GPU-5a)", "  MIG 1g.10gb Device 0: (UUID: MIG-1)", "GPU 1: H100 (UUID: GPU-7b)"]
+    tool.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in listed))
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert local.visible_gpus() == ["0", "1"]
@@ -129,6 +130,7 @@ def test_without_gpus_nothing_is_set(tmp_path, monkeypatch):
         ("slurm", {"executor": "loca", "time": 9}, r"did you mean 'local'"),
         ("slurm", {"executor": "local"}, "--cluster time=1440"),
         ("slurm", {"executor": "local", "time": "1-00:00"}, "--cluster time=1440"),
+        ("slurm", {"executor": "local", "time": 9}, "gives every job the same GPUs: --jobs 1"),
         ("slurm", {"time": 9}, "no sbatch or srun on this machine.*login node.*executor=local"),
         ("ray", {"num_cpu": 1}, r"no --cluster key of ray 'num_cpu' \(did you mean 'num_cpus'\?\)"),
         ("ray", {"num_cpus": "two"}, "--cluster: .*num_cpus"),
@@ -137,7 +139,7 @@ def test_without_gpus_nothing_is_set(tmp_path, monkeypatch):
 def test_wrong_options_start_nothing(backend, cluster, message, notebook, monkeypatch):  # noqa: F811
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(Or1labError, match=message):
-        sweep(experiment(), notebook, backend=backend, cluster=cluster)
+        sweep(experiment(), notebook, backend=backend, cluster=cluster, gpus=1 if backend == "slurm" else None)
     assert not list((notebook.parent / "runs").rglob("*.log"))
 
 
@@ -215,9 +217,18 @@ def test_the_array_that_sbatch_gets(notebook, monkeypatch):  # noqa: F811
     options = {"time": 600, "partition": "a100", "mem": "64GB", "max_num_timeout": 9}
     slurm = open_backend("slurm", 3, 2, options, here / "runs")
     jobs = expand(experiment("a", "b", "c", "d"), out=here / "runs")
-    handles = slurm.start([Task(job, notebook, ROOT) for job in jobs])
+    full, real = jobs.pop(1), Task.handed_to
+
+    def handed_to(task, scheduler):
+        if task.job is full:
+            raise Or1labError("the disk is full")
+        return real(task, scheduler)
+
+    monkeypatch.setattr(Task, "handed_to", handed_to)
+    handles = slurm.start([Task(job, notebook, ROOT) for job in (jobs[0], full, *jobs[1:])])
+    assert handles[1].poll() == "the disk is full"
     script = (here / "script.sh").read_text()
-    for line in ("array=0-3%3", "gpus-per-node=2", "time=600", "partition=a100", "mem=64GB", "signal=USR2@90"):
+    for line in ("array=0-2%3", "gpus-per-node=2", "time=600", "partition=a100", "mem=64GB", "signal=USR2@90"):
         assert f"#SBATCH --{line}\n" in script
     assert len(handles) == 4
     slurm.close(handles)

@@ -173,6 +173,13 @@ def test_sleep_without_a_gpu(tmp_path):
         train.run(load_recipe(SMALL, ["rollout.sleep=true"]), tmp_path / "run", progress=False)
 
 
+def test_what_only_vllm_has(tmp_path):
+    for key in ("sleep=true", "tensor_parallel=2"):
+        recipe = load_recipe(SMALL, [f"rollout.{key}", "rollout.backend=transformers"])
+        with pytest.raises(UsageError, match="are vLLM's"):
+            train.run(recipe, tmp_path / "run", progress=False)
+
+
 # ------------------------------------------------------------------------------------------------------- preflight
 
 

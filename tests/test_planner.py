@@ -194,7 +194,10 @@ def test_memory_of_training_state_is_sixteen_bytes_a_parameter():
     assert state == pytest.approx(16 * 7_615_616_512 / 8)
     assert p.update["engine"] == pytest.approx(0.35 * 79 * GIB)
     assert planned("7b", "8xH100", sleep=True).update.get("engine") is None
-    assert planned("7b", "8xH100", "beta=0.1").update["reference policy"] == pytest.approx(4 * 7_615_616_512 / 8)
+    plain, with_reference = planned("7b", "8xH100"), planned("7b", "8xH100", "beta=0.1")
+    assert with_reference.update["reference policy"] == pytest.approx(4 * 7_615_616_512 / 8)
+    assert with_reference.update["gathered weights"] == 2 * 7_615_616_512 > plain.update["gathered weights"]
+    assert plain.host_gib == pytest.approx(8 * 4 * 7_615_616_512 / GIB) == with_reference.host_gib / 2
     assert planned("7b", "8xH100", offload=True).update["Adam moments"] == 0
     apart = planned("7b", "8xH100", server=4, tp=2)
     assert "weights, float32" not in apart.rollout and apart.update["Adam moments"] == 8 * 7_615_616_512 / 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,16 @@ class Handle(Protocol):
 
     def poll(self) -> str | None:
         """None while it runs or waits; then, asked once, "" if it ended well, else what went wrong."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A job with no room for its run folder, never handed over; those that are training may still end well."""
+
+    error: str
+
+    def poll(self) -> str:
+        return self.error
 
 
 class Backend(Protocol):

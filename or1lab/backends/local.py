@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 
 from or1lab import notebook as notebooks
-from or1lab.backends import STOPPED, Handle
+from or1lab.backends import STOPPED, Handle, Refused
 from or1lab.backends.task import Task, error_of
 from or1lab.errors import Or1labError
 
@@ -24,7 +24,8 @@ def visible_gpus() -> list[str]:
         listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [str(index) for index in range(len(listed.stdout.splitlines()))]
+    whole = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]  # below each, its MIG instances
+    return [str(index) for index in range(len(whole))]
 
 
 class Local:
@@ -43,25 +44,31 @@ class Local:
         self.threads = 1 if jobs > 1 else None
 
     def start(self, tasks: list[Task]) -> list[Handle]:
-        return [_Process(task, self) for task in tasks]
+        return [self._start(task) for task in tasks]
+
+    def _start(self, task: Task) -> Handle:
+        try:
+            return _Process(task, self)
+        except Or1labError as error:
+            return Refused(str(error))
 
     def close(self, left: Sequence[Handle]) -> None:
-        notebooks.end(h.process for h in left if isinstance(h, _Process) and h.process)
+        notebooks.end(h.process for h in left if isinstance(h, _Process))
 
 
 class _Process:
     def __init__(self, task: Task, pool: Local) -> None:
         self.job, self.pool = task.job, pool
         self.gpus = [pool.free.pop(0) for _ in range(pool.each)]
-        self.process: subprocess.Popen[bytes] | None = None
         try:
             self.process = task.start(pool.threads, {VISIBLE: ",".join(self.gpus)} if self.gpus else None)
-        except Or1labError as error:  # no room for this run folder; those that are training may still end well
-            self.error = str(error)
+        except Or1labError:
+            pool.free += self.gpus
+            raise
 
     def poll(self) -> str | None:
-        code = self.process.poll() if self.process else 0
+        code = self.process.poll()
         if code is None:
             return None
         self.pool.free += self.gpus
-        return error_of(self.job, code) if self.process else self.error
+        return error_of(self.job, code)

@@ -15,7 +15,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import Checkpointable
 
 from or1lab import notebook as notebooks
-from or1lab.backends import STOPPED, Handle
+from or1lab.backends import STOPPED, Handle, Refused
 from or1lab.backends.task import Task
 from or1lab.errors import Or1labError, UsageError, check_names
 
@@ -48,6 +48,8 @@ class Slurm:
                 "no sbatch or srun on this machine: start the sweep on a login node of the cluster, or try it out here "
                 "with --cluster executor=local"
             )
+        if self.name == "local" and gpus and jobs > 1:
+            raise UsageError("executor=local gives every job the same GPUs: --jobs 1, or --backend local")
         self.room = jobs if self.name == "local" else 10**6  # the array holds back all but `jobs`
         self.folder, self.jobs = folder.absolute(), list[Job[str]]()
         patience = {f"{self.name}_max_num_timeout": options.pop("max_num_timeout", 3)}
@@ -71,13 +73,20 @@ class Slurm:
         )
 
     def start(self, tasks: list[Task]) -> list[Handle]:
-        handed = [_Resumed(task.handed_to(f"SLURM (logs in {self.folder})")) for task in tasks]
+        handed: list[_Resumed] = []
+        refused: dict[int, Handle] = {}
+        for n, task in enumerate(tasks):
+            try:
+                handed.append(_Resumed(task.handed_to(f"SLURM (logs in {self.folder})")))
+            except Or1labError as error:
+                refused[n] = Refused(str(error))
         try:
-            jobs = self.executor.submit_array(handed)
+            jobs = self.executor.submit_array(handed) if handed else []
         except (FailedJobError, FailedSubmissionError) as error:
             raise Or1labError(f"sbatch did not take the jobs: {error}") from None
         self.jobs += jobs
-        return [_Queued(job) for job in jobs]
+        queued = iter(jobs)
+        return [refused.get(n) or _Queued(next(queued)) for n in range(len(tasks))]
 
     def close(self, left: Sequence[Handle]) -> None:
         for handle in left if self.name == "local" else ():

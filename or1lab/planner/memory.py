@@ -85,6 +85,8 @@ def update(a: Architecture, recipe: Recipe, cluster: Cluster, layout: Layout, to
     whole = a.head * (1 if a.tied else 2)
     if shards > 1 or layout.offload:  # two layers and the embeddings in compute precision, gradients to be reduced
         parts["gathered weights"] = size * (2 * a.layer + whole) + 4 * (a.layer + whole)
+        if "reference policy" in parts:  # TRL shards it as one piece: a forward pass gathers all of it
+            parts["gathered weights"] = max(parts["gathered weights"], size * a.parameters)
     elif size == 2:  # autocast's copies
         parts["weights, bfloat16"] = 2.0 * (a.layers * a.layer + a.head)
     parts["activations"] = tokens * activations(a, size, checkpointed=gpu)

@@ -58,8 +58,14 @@ class Plan:
 
     @property
     def host_gib(self) -> float:
-        """GiB of host memory of each node: with offload weights, gradients and moments lie there."""
-        return 16 * self.a.parameters / self.cluster.nodes / GIB if self.layout.offload else 0.0
+        """GiB of host memory of each node: while it starts, every training process holds the weights in float32, and
+        those of a reference policy; with offload weights, gradients and moments lie there."""
+        if not self.cluster.device.is_gpu:
+            return 0.0
+        here = min(self.layout.training(self.cluster), self.cluster.per_node)
+        starting = 4 * self.a.parameters * here * (2 if "reference policy" in self.update else 1)
+        offloaded = 16 * self.a.parameters / self.cluster.nodes if self.layout.offload else 0.0
+        return max(starting, offloaded) / GIB
 
     @cached_property
     def complaints(self) -> list[tuple[float, str]]:

@@ -17,7 +17,7 @@ def show(p: Plan, better: list[Suggestion], console: Console) -> None:
 
     say(f"{p.recipe.name} on {p.cluster}: {p.a.name}, {_count(p.a.parameters)} parameters", "bold")
     if p.cluster.device.is_gpu:
-        say(str(p.layout) + (f" ({p.host_gib:,.0f} GiB of host memory a node)" if p.host_gib else ""))
+        say(f"{p.layout} ({p.host_gib:,.0f} GiB of host memory a node)")
     console.print(_memory(p))
     for missing, why in p.complaints:
         say(f"does not fit, by {missing:.1f} GiB: {why}", "red")

@@ -8,8 +8,9 @@ import torch
 
 from or1lab.errors import Or1labError
 
-# What torch says of CUDA, MPS and the CPU, and vLLM of a cache that does not fit beside the weights.
-SAID = ("out of memory", "can't allocate memory", "available memory for the cache", "available KV cache memory")
+SAID = ("out of memory", "can't allocate memory")  # by torch, of CUDA, MPS and the CPU
+# By vLLM, of a cache that does not hold one response beside the weights: fewer sequences would not help.
+NO_CACHE = ("available memory for the cache", "available KV cache memory")
 
 
 class Concurrency:
@@ -28,12 +29,13 @@ class Concurrency:
             Exception: `error` itself, where it is about something else.
             Or1labError: one sequence alone is too much.
         """
-        if not ran_out(error):
+        no_cache = any(words in str(error) for words in NO_CACHE)
+        if not ran_out(error) and not no_cache:
             raise error
         together = together or self.now
         reason = " ".join(str(error).split())
         reason = reason if len(reason) <= 200 else reason[:199] + "…"
-        if together == 1:
+        if together == 1 or no_cache:
             raise Or1labError(
                 f"the engine has no memory for one sequence ({reason}): change rollout.gpu_memory_utilization (higher "
                 "leaves more to its cache, lower more to all else on the GPU), lower T, or use more GPUs (or1lab plan)"

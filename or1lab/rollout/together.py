@@ -108,7 +108,12 @@ class Shared:
         self.engine, self.unit, self.name, self.alarms = engine, unit, engine.name, engine.alarms
 
     def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
-        return divided(lambda own: self.engine.generate(own, tau=tau, T=T), requests, unit=self.unit)
+        samples = divided(lambda own: self.engine.generate(own, tau=tau, T=T), requests, unit=self.unit)
+        if processes() > 1:
+            everyones: list[Any] = [None] * processes()
+            dist.all_gather_object(everyones, self.engine.alarms)
+            self.alarms = [f"process {n}: {told}" for n, alarms in enumerate(everyones) for told in alarms]
+        return samples
 
     def sync(self, named_weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         self.engine.sync(named_weights)

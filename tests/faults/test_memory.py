@@ -15,6 +15,7 @@ from or1lab.sources import model_folder
 from tests.broken_runs import SMALL
 
 BASE = model_folder("tiny")
+NO_ROOM = "CUDA out of memory. Tried to allocate 2.00 GiB"
 NO_CACHE = "No available memory for the cache blocks. Try increasing `gpu_memory_utilization`"
 
 
@@ -25,7 +26,7 @@ def requests(n: int) -> list[Request]:
 class Started:
     """Stands for vLLM: there is room for `room` sequences."""
 
-    room, tried, said = 0, [], NO_CACHE
+    room, tried, said = 0, [], NO_ROOM
 
     def __init__(self, *, max_num_seqs, **_):
         self.tried.append(max_num_seqs)
@@ -33,7 +34,7 @@ class Started:
             raise ValueError(self.said)
 
 
-def start(monkeypatch, room: int, said: str = NO_CACHE) -> VllmEngine:
+def start(monkeypatch, room: int, said: str = NO_ROOM) -> VllmEngine:
     monkeypatch.setattr(Started, "room", room)
     monkeypatch.setattr(Started, "tried", [])
     monkeypatch.setattr(Started, "said", said)
@@ -42,7 +43,7 @@ def start(monkeypatch, room: int, said: str = NO_CACHE) -> VllmEngine:
 
 
 def test_vllm_starts_with_as_many_sequences_as_there_is_memory_for(monkeypatch):
-    with pytest.warns(UserWarning, match=r"out of memory with \d+ sequences together \(No available .*goes on with"):
+    with pytest.warns(UserWarning, match=r"out of memory with \d+ sequences together \(CUDA out .*goes on with"):
         engine = start(monkeypatch, room=4)
     assert Started.tried == [12, 6, 3] and engine.concurrency.now == 3
     assert [told.rpartition(" ")[2] for told in engine.alarms] == ["6", "3"]
@@ -50,10 +51,13 @@ def test_vllm_starts_with_as_many_sequences_as_there_is_memory_for(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:the engine ran out of memory")
 def test_without_memory_for_one_sequence_the_mend_is_named(monkeypatch):
-    mend = r"no memory for one sequence \(No available.*rollout.gpu_memory_utilization.*lower T.*more GPUs"
-    with pytest.raises(Or1labError, match=mend):
+    mend = "rollout.gpu_memory_utilization.*lower T.*more GPUs"
+    with pytest.raises(Or1labError, match=rf"no memory for one sequence \(CUDA out.*{mend}"):
         start(monkeypatch, room=0)
     assert Started.tried == [12, 6, 3, 1]
+    with pytest.raises(Or1labError, match=rf"no memory for one sequence \(No available.*{mend}"):
+        start(monkeypatch, room=0, said=NO_CACHE)
+    assert Started.tried == [12]  # fewer sequences leave no more room for one
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch):

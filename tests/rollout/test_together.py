@@ -20,7 +20,7 @@ SCRIPT = """
 import json, os, sys
 import torch.distributed as dist
 from or1lab.errors import Or1labError
-from or1lab.rollout.together import Processes, divided
+from or1lab.rollout.together import Processes, Shared, divided
 
 rank, count = int(sys.argv[1]), int(sys.argv[2])
 worked = []
@@ -34,6 +34,13 @@ def failing(own):
         raise ValueError("no disk")
     return own
 
+class Engine:
+    name = "made up"
+    def __init__(self):
+        self.alarms = ["ran out"] * (rank == 2)
+    def generate(self, requests, *, tau, T):
+        return [[tau * request] * T for request in requests]
+
 found = {}
 for _ in range(count - 1):  # forks: importing takes longer than the work
     if rank == 0 and os.fork() == 0:
@@ -44,6 +51,8 @@ found["two together"] = divided(square, range(7), unit=2)
 found["all together"] = divided(square, range(7), unit=count)
 found["fewer than processes"] = divided(square, range(2))
 found["worked"] = worked
+shared = Shared(Engine(), unit=1)
+found["samples"], found["alarms"] = shared.generate([1, 2, 3, 4, 5], tau=2, T=1), shared.alarms
 try:
     divided(failing, range(7))
 except Or1labError as error:
@@ -84,6 +93,11 @@ def test_each_does_its_share(found):
     assert [share[0] for share in shares] == [[0, 4], [1, 5], [2, 6], [3]]
     assert [share[1] for share in shares] == [[0, 2, 4, 6], [0, 2, 4, 6], [1, 3, 5], [1, 3, 5]]
     assert [share[2] for share in shares] == [list(range(7))] * PROCESSES
+
+
+def test_engines_are_one_and_each_ones_alarms_are_known(found):
+    for process in found:
+        assert process["samples"] == [[2], [4], [6], [8], [10]] and process["alarms"] == ["process 2: ran out"]
 
 
 def test_a_failure_of_one_is_told_by_all(found):
