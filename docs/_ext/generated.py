@@ -52,7 +52,11 @@ def knobs(model: type[BaseModel], prefix: str = "") -> list[tuple[str, FieldInfo
 
 def every_knob() -> dict[str, FieldInfo]:
     """Dotted key -> field of all knobs, those of a stage and of a part of a mix included."""
-    lists = {"data.mix[].": Part, "stages[].": Stage, "stages[].until_converged.": Convergence}
+    lists: dict[str, type[BaseModel]] = {
+        "data.mix[].": Part,
+        "stages[].": Stage,
+        "stages[].until_converged.": Convergence,
+    }
     return dict(knobs(Recipe)) | {key: field for at, model in lists.items() for key, field in knobs(model, at)}
 
 
