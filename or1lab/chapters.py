@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from or1lab import figures, study_figures
-from or1lab.claims import study
+from or1lab.claims import FOLLOW_UPS, study
 from or1lab.claims_view import sentence
 from or1lab.ledger import Entry, ledger
 from or1lab.measured import Measured
@@ -105,8 +105,8 @@ class Chapter:
 
     @cached_property
     def entries(self) -> list[Entry]:
-        """The ledger in the order of claims.yaml, where a claim may lean on the one before it."""
-        order = [row["id"] for row in read_yaml(CLAIMS)["claims"]]
+        """The ledger in the order of its files, where a claim may lean on the one before it."""
+        order = [row["id"] for path in (CLAIMS, FOLLOW_UPS) for row in read_yaml(path)["claims"]]
         return sorted(ledger(self.shelf.folder, tier=self.tier), key=lambda entry: order.index(entry.claim.id))
 
     def verdicts(self, *verdicts: str) -> None:

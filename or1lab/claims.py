@@ -1,9 +1,11 @@
-"""The claims of `experiments/claims.yaml`, read and checked against the studies. Their verdicts: ledger.py."""
+"""The claims of `experiments/claims.yaml` and the later ones of `follow_ups.yaml`, read and checked against the
+studies. Their verdicts: ledger.py."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -19,6 +21,7 @@ from or1lab.sweep import TINY, Experiment, load_experiment
 from or1lab.tiers import at_tier
 from or1lab.world import CLAIMS
 
+FOLLOW_UPS = CLAIMS.with_name("follow_ups.yaml")
 MOST_PRIMARY = 10
 SEEDS = {"primary": 5, "secondary": 3}  # at least, an arm
 
@@ -38,6 +41,7 @@ class Claim(Strict):
     scale: Literal["linear", "log"] = "linear"
     smallest_effect: float
     family: Literal["primary", "secondary"]
+    registered: date | None = None  # of a follow-up: the day on which it was asked, after results had been seen
     figure: str
 
     @model_validator(mode="after")
@@ -61,6 +65,11 @@ class Claim(Strict):
     def effect(self) -> float:
         """The smallest effect as a difference on the claim's scale: its logarithm where that is log."""
         return math.log(self.smallest_effect) if self.scale == "log" else self.smallest_effect
+
+    @property
+    def group(self) -> str:
+        """Claims that are decided together: those of a family, or the follow-ups."""
+        return "follow-up" if self.registered else self.family
 
 
 class _File(Strict):
@@ -86,6 +95,19 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
     for claim in claims:
         _check(claim, study(claim.experiment))
     return [*primary, *(claim for claim in claims if claim.family != "primary")]
+
+
+def load_follow_ups(path: Path = FOLLOW_UPS) -> list[Claim]:
+    """The claims that were asked after the first results.
+
+    Raises:
+        UsageError: as load_claims, or one that is primary or does not say when it was registered.
+    """
+    claims = load_claims(path)
+    for claim in claims:
+        if claim.family == "primary" or not claim.registered:
+            raise UsageError(f"{path}: {claim.id}: a follow-up is secondary, and says when it was registered")
+    return claims
 
 
 def _check(claim: Claim, experiment: Experiment) -> None:

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from or1lab.sheet import Sheet
 
 HEADINGS = ("claim", "paper's evidence", "ours", "verdict", "comment")
-FAMILIES = {"primary": "primary claims", "secondary": "secondary claims (exploratory)"}
+GROUPS = {
+    "primary": "primary claims",
+    "secondary": "secondary claims (exploratory)",
+    "follow-up": "follow-ups, asked after the first results (exploratory)",
+}
 STYLES = {"holds": "green", "reversed": "red", "does not hold": "yellow"}
 WIDE = 110  # columns of a terminal: in a narrower one evidence and comment stand below the claim
 EFFECTS = (
@@ -50,14 +54,14 @@ def claims(
 def show(entries: Sequence[Entry], console: Console, tier: str = "tiny") -> None:
     """Print the ledger: five columns in a wide terminal, three in a narrow one. What a claim says is no markup."""
     wide, where = console.width >= WIDE, "" if tier == "tiny" else f" at the tier {tier}"
-    for family, title in FAMILIES.items():
+    for group, title in GROUPS.items():
         columns = [Column("claim", ratio=5), Column("ours", width=18), Column("verdict", width=13)]
         if wide:
             columns = [columns[0], Column("paper's evidence", ratio=3), *columns[1:], Column("comment", ratio=2)]
         table = Table(
             *columns, title=title + where, box=box.HORIZONTALS, show_lines=True, title_justify="left", expand=True
         )
-        for entry in (entry for entry in entries if entry.claim.family == family):
+        for entry in (entry for entry in entries if entry.claim.group == group):
             claim, style = entry.claim, STYLES.get(entry.verdict, "")
             told = Text(f"{claim.statement} ({claim.where})")
             told.append(f"\n{compared(claim)}", "dim")
@@ -67,20 +71,22 @@ def show(entries: Sequence[Entry], console: Console, tier: str = "tiny") -> None
             else:
                 told.append(f"\npaper: {claim.evidence}", "dim")
                 table.add_row(told.append(f"\n{entry.comment}" if entry.comment else ""), *middle)
-        console.print(table)
+        if table.rows:
+            console.print(table)
     console.print(Text(EFFECTS))
     console.print(tally(entries), highlight=False)
 
 
 def sheet(entries: Sequence[Entry]) -> Sheet:
-    """The ledger as a sheet, a group a family."""
+    """The ledger as a sheet, in its groups."""
     from or1lab.sheet import Cell, Sheet
 
-    groups: dict[str, list[list[Cell]]] = {title: [] for title in FAMILIES.values()}
-    for entry in entries:
+    order = list(GROUPS)
+    groups: dict[str, list[list[Cell]]] = {}
+    for entry in sorted(entries, key=lambda entry: order.index(entry.claim.group)):
         claim = entry.claim
         texts = (f"{claim.statement} ({claim.where})", claim.evidence, found(entry), entry.verdict, entry.comment)
-        groups[FAMILIES[claim.family]].append(list(map(Cell, texts)))
+        groups.setdefault(GROUPS[claim.group], []).append(list(map(Cell, texts)))
     return Sheet(HEADINGS, groups, notes=[EFFECTS, tally(entries)], left=len(HEADINGS))
 
 
@@ -91,7 +97,7 @@ def sentence(entry: Entry) -> str:
         told = "; ".join(filter(None, [found(entry), told]))
     place = claim.where.replace("ours", "Ours", 1) if claim.where.startswith("ours") else f"Paper, {claim.where}"
     evidence = f": {claim.evidence}" if claim.evidence != "none" else ""
-    line = f"{entry.verdict.capitalize()} ({claim.family}): {claim.statement}"
+    line = f"{entry.verdict.capitalize()} ({claim.group}): {claim.statement}"
     return f"{line} {told[:1].upper()}{told[1:]}. {place}{evidence}."
 
 

@@ -1,4 +1,4 @@
-"""The ledger: each claim of `experiments/claims.yaml` with its verdict, from run folders alone.
+"""The ledger: each claim of `experiments/claims.yaml` and `follow_ups.yaml` with its verdict, from run folders alone.
 
 A claim's runs are known by the hashes of their recipes, so it does not matter which study made them or where they lie.
 They must be finished and, at the tier tiny, of the frozen world. A claim is looked at only when every planned run of it
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from or1lab.claims import Claim, load_claims, not_asked, reached
+from or1lab.claims import Claim, load_claims, load_follow_ups, not_asked, reached
 from or1lab.run_statistics import REACHING, STATISTICS, Measured, simulated_time
 from or1lab.store import Run
 from or1lab.studies import by_recipe, planned, same_origin
@@ -48,7 +48,8 @@ class Entry:
         claim = self.claim
         return {
             "id": claim.id, "statement": claim.statement, "where": claim.where, "evidence": claim.evidence,
-            "family": claim.family, "kind": claim.kind, "scale": claim.scale, "tier": self.tier,
+            "family": claim.family, "registered": claim.registered and str(claim.registered),
+            "kind": claim.kind, "scale": claim.scale, "tier": self.tier,
             "verdict": self.verdict, "effect": self.effect, "low": self.low, "high": self.high,
             "smallest_effect": claim.smallest_effect, "n_seeds": self.seeds, "needed_seeds": self.needed,
             "runs": list(self.runs), "figure": claim.figure, "comment": self.comment,
@@ -56,13 +57,13 @@ class Entry:
 
 
 def ledger(folder: Path, claims: Sequence[Claim] | None = None, tier: str = TINY) -> list[Entry]:
-    """Every claim (default: all of claims.yaml, primary ones first) by the runs of a tier below `folder`; those that
-    cannot be asked there say why.
+    """Every claim (default: all of claims.yaml, primary ones first, then the follow-ups) by the runs of a tier below
+    `folder`; those that cannot be asked there say why.
 
     Raises:
         UsageError: no such tier, or runs of a claim had different base models or problems.
     """
-    claims = load_claims() if claims is None else claims
+    claims = [*load_claims(), *load_follow_ups()] if claims is None else claims
     reasons = [not_asked(claim, tier) for claim in claims]
     asked = [claim for claim, reason in zip(claims, reasons, strict=True) if not reason]
     told = iter(_ledger(folder, asked, tier))
@@ -106,10 +107,10 @@ def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
 
 
 def decide(claims: Sequence[Claim], questions: Sequence[Question]) -> list[Answer]:
-    """The answers of both families, in the order of the claims."""
+    """The answers of both families and of the follow-ups, in the order of the claims."""
     answers: dict[int, Answer] = {}
-    for family, rule in (("primary", primary), ("secondary", secondary)):
-        members = [n for n, claim in enumerate(claims) if claim.family == family]
+    for group, rule in (("primary", primary), ("secondary", secondary), ("follow-up", secondary)):
+        members = [n for n, claim in enumerate(claims) if claim.group == group]
         answers |= zip(members, rule([questions[n] for n in members]), strict=True)
     return [answers[n] for n in range(len(claims))]
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from or1lab import claims_view, notebook, study_figures
 from or1lab.chapters import Chapter
-from or1lab.claims import load_claims, study
+from or1lab.claims import load_claims, load_follow_ups, study
 from or1lab.errors import UsageError
 from or1lab.ledger import Entry
 from or1lab.paper import load
@@ -70,7 +70,7 @@ def test_every_data_figure_of_the_paper_has_its_chapter():
 def test_every_figure_and_every_claim_has_one_chapter():
     shown = [figure for name in CHAPTERS for figure in figures_of(name)]
     assert sorted(shown) == sorted(study_figures.table().figures)
-    assert {claim.figure for claim in load_claims()} <= set(shown)
+    assert {claim.figure for claim in [*load_claims(), *load_follow_ups()]} <= set(shown)
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from or1lab.claims import MOST_PRIMARY, load_claims, study
+from or1lab.claims import FOLLOW_UPS, MOST_PRIMARY, load_claims, load_follow_ups, study
 from or1lab.errors import UsageError
 from or1lab.run_statistics import STATISTICS
 from or1lab.world import CLAIMS
@@ -98,9 +98,23 @@ def test_a_claim_twice_and_too_many_primary_ones(tmp_path):
 
 
 def test_no_id_is_ever_lost():
-    """Ids are what verdicts are known by: each stands once in the file."""
-    ids = re.findall(r"^  - id: (\S+)$", CLAIMS.read_text(), re.M)
-    assert sorted(ids) == sorted(claim.id for claim in load_claims())
+    """Ids are what verdicts are known by: each stands once in the files."""
+    ids = re.findall(r"^  - id: (\S+)$", CLAIMS.read_text() + FOLLOW_UPS.read_text(), re.M)
+    assert sorted(ids) == sorted({claim.id for claim in [*load_claims(), *load_follow_ups()]})
+
+
+def test_follow_ups_are_of_at_most_five_studies_that_no_other_claim_names():
+    """So none of their runs was planned before, but for a baseline."""
+    own = {claim.experiment for claim in load_follow_ups()}
+    assert 0 < len(own) <= 5 and not own & {claim.experiment for claim in load_claims()}
+    assert all(claim.registered and claim.group == "follow-up" for claim in load_follow_ups())
+    assert all(claim.group == claim.family for claim in load_claims())
+
+
+@pytest.mark.parametrize("change", [{"registered": "2026-11-28"}, {"family": "secondary"}])
+def test_a_follow_up_is_secondary_and_dated(tmp_path, change):
+    with pytest.raises(UsageError, match="sgd-end: a follow-up is secondary, and says when it was registered"):
+        load_follow_ups(written(tmp_path / "follow_ups.yaml", PLAIN | change))
 
 
 def test_claims_import_nothing_heavy():

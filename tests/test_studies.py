@@ -8,11 +8,13 @@ from collections import defaultdict
 import pytest
 import yaml
 
+from or1lab.claims import load_follow_ups
 from or1lab.data.tiny import BASE
 from or1lab.errors import UsageError
 from or1lab.recipe import load_recipe, recipe_hash
 from or1lab.sweep import EXPERIMENTS, Job, expand, load_experiment
 
+FOLLOW_UPS = {claim.experiment for claim in load_follow_ups()}
 STUDIES = {path.stem: load_experiment(path.stem) for path in sorted(EXPERIMENTS.glob("*.yaml")) if path.stem != "demo"}
 GRID: list[Job] = [job for study in STUDIES.values() for job in expand(study)]
 
@@ -27,7 +29,7 @@ def test_every_study_of_the_plan_is_there():
         "mixture", "multi_stage", "masks", "temperature", "adaptive_stages", "kl", "alpha_prelim", "diversity",
         "sgd_steps", "on_off_policy", "off_policy_batch", "fixed_alpha", "data_sensitivity", "adaptive_control",
         "clip_higher", "resources", "filters", "verifier", "controllers", "loss_weighting", "rejection", "correction",
-        "baseline",
+        "baseline", *FOLLOW_UPS,
     }  # fmt: skip
     assert all(study.name == name and study.recipe == "tiny" for name, study in STUDIES.items())
 
@@ -38,8 +40,10 @@ def test_seeds_are_fixed_and_no_pilots():
 
 
 def test_shared_arms_are_one_run():
-    """198 runs in all: an arm that two studies name is the same recipe."""
-    assert len({recipe_hash(job.recipe) for job in GRID}) == 198 < len(GRID)
+    """222 runs in all, 198 without the follow-ups: an arm that two studies name is the same recipe."""
+    assert len({recipe_hash(job.recipe) for job in GRID}) == 222 < len(GRID)
+    first = {recipe_hash(job.recipe) for job in GRID if job.experiment.name not in FOLLOW_UPS}
+    assert len(first) == 198
     by_hash = defaultdict(set)
     for job in GRID:
         if job.seed == 100:
@@ -48,6 +52,7 @@ def test_shared_arms_are_one_run():
     assert at["sgd_steps/4-64-16-1"] >= {"clip_higher/clip-0.20", "adaptive_control/4-none"}
     assert at["baseline/baseline"] >= {"sgd_steps/1-64-64-1", "diversity/D_R-64", "verifier/exact", "filters/all"}
     assert at["mixture/broad"] >= {"controllers/paper", "adaptive_control/2-adaptive"}
+    assert at["high_target/none"] == at["adaptive_control/4-none"]
     assert at["resources/gs-4"] == {"resources/gs-4", "diversity/gs-4"}
 
 
@@ -59,7 +64,7 @@ def test_no_study_has_the_same_arm_twice():
 
 def test_a_run_is_120_steps_and_all_arms_of_a_study_start_from_the_same_problems():
     for job in GRID:
-        assert job.recipe.total_steps == 120, job.name
+        assert job.recipe.total_steps == (360 if job.experiment.name == "long_run" else 120), job.name
         assert job.recipe.eval.final_problems * job.recipe.eval.final_k >= 2048
 
 

@@ -47,8 +47,8 @@ def test_primary_studies_come_first_and_the_demo_is_none():
 
 def test_what_several_studies_name_is_one_job(tmp_path):
     grid = studies.grid(studies.studies(), tmp_path)
-    assert len(grid) == len({recipe_hash(job.recipe) for job in grid}) == len({job.folder for job in grid}) == 198
-    assert len({job.name for job in grid}) == 198
+    assert len(grid) == len({recipe_hash(job.recipe) for job in grid}) == len({job.folder for job in grid}) == 222
+    assert len({job.name for job in grid}) == 222
     assert all(job.name.startswith(f"{job.experiment.name}/") for job in grid)
 
 

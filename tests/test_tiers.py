@@ -9,7 +9,7 @@ from rich.console import Console
 
 from or1lab import claims
 from or1lab import ledger as ledgers
-from or1lab.claims import load_claims, not_asked, study
+from or1lab.claims import load_claims, load_follow_ups, not_asked, study
 from or1lab.errors import UsageError
 from or1lab.ledger import NOT_ASKED, NOT_RUN, ledger
 from or1lab.recipe import Recipe, load_recipe, recipe_hash
@@ -143,7 +143,7 @@ def test_what_cannot_be_asked_says_why():
 
 def test_the_ledger_of_a_tier(tmp_path):
     entries = {entry.claim.id: entry for entry in ledger(tmp_path, tier="7b")}
-    assert len(entries) == len(load_claims())
+    assert len(entries) == len(load_claims()) + len(load_follow_ups())
     assert entries["stage-cost"].verdict == NOT_ASKED and entries["stage-cost"].plain()["tier"] == "7b"
     assert entries["sgd-end"].verdict == NOT_RUN and entries["sgd-end"].comment == "waits for 10 of 10 runs"
     with pytest.raises(UsageError, match="no tier '7B'.*did you mean '7b'"):
