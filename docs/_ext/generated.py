@@ -20,7 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 from typer.cli import get_docs_for_click
 
 from or1lab import cli, paper, recipe_view
-from or1lab.claims import load_claims
+from or1lab.claims import load_claims, load_follow_ups
 from or1lab.recipe import RECIPES, Recipe, load_recipe, read_yaml
 from or1lab.recipe_parts import Convergence, Part, Stage
 from or1lab.studies import studies
@@ -129,7 +129,7 @@ def commands() -> str:
 
 def study_table() -> str:
     """Every study with its question, its size and the claims that it decides."""
-    claims = [claim.experiment for claim in load_claims()]
+    claims = [claim.experiment for claim in load_claims() + load_follow_ups()]
 
     def row(study: Experiment) -> tuple[str, ...]:
         place = study.paper.place if study.paper else "ours"
