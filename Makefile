@@ -11,7 +11,7 @@ INSTALLED := .venv/installed-$(DEVICE)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --quiet --quiet --progress-bar off
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup demo study report test test-slow bench gpu-check lint lab locks clean
+.PHONY: help setup demo study report test test-slow bench gpu-check lint docs lab locks clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12] [DEVICE=cpu|gpu] [TORCH_INDEX=URL]"
@@ -63,6 +63,9 @@ lint: setup  ## ruff, mypy, notebooks stored without outputs
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+docs: setup  ## the documentation as a site, docs/_build/index.html; a link that leads nowhere is an error
+	@$(BIN)/python -m sphinx -n -W --keep-going -q docs docs/_build && echo 'made: docs/_build/index.html'
 
 lab: setup  ## JupyterLab on the notebooks
 	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks

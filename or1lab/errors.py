@@ -19,7 +19,11 @@ class UsageError(Or1labError):
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """`" (did you mean 'x'?)"` for the valid word nearest to `word`, or an empty string."""
+    """`" (did you mean 'x'?)"` for the valid word nearest to `word`, or an empty string.
+
+    >>> did_you_mean("D_t", ["D_R", "D_T", "gs"])
+    " (did you mean 'D_T'?)"
+    """
     near = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""
 

@@ -65,6 +65,10 @@ def avg_at_k(correct: ArrayLike, k: int, *, over: Over = "problems") -> Estimate
 
     Raises:
         ValueError: k > K, an empty table, one that is not (P, K) bool, or an unknown `over`.
+
+    Example:
+        >>> avg_at_k([[True, False], [True, True]], k=2).value
+        0.75
     """
     _checked_k(k, table := _bools(correct, "correct"))
     return _share(table, 1, over)
@@ -74,6 +78,10 @@ def pass_at_k(correct: ArrayLike, k: int, *, over: Over = "problems") -> Estimat
     """Chance that at least one of k samples is right: 1 - C(K - c, k) / C(K, k), unbiased (Chen et al. 2021, eq. 1).
 
     Args, Raises: as `avg_at_k`.
+
+    Example:
+        >>> pass_at_k([[True, False], [True, True]], k=2).value
+        1.0
     """
     _checked_k(k, table := _bools(correct, "correct"))
     return _share(table, k, over)

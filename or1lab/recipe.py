@@ -205,7 +205,7 @@ class Recipe(Strict):
 
     @property
     def max_T(self) -> int:
-        """Largest response limit of all stages: what the engine is built for."""
+        """Largest response limit T of all stages, for which the engine is built."""
         return max(self._stage_values(i)["T"] for i in range(len(self.stages)))
 
     def resolved(self) -> dict[str, Any]:
@@ -282,6 +282,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read and check a recipe, with `key=value` overrides (dotted keys, YAML values).
+
+    >>> load_recipe("tiny", ["D_T=4", "stages.0.steps=20"]).N_SGD
+    4
 
     Raises:
         UsageError: missing file, unknown key (names the nearest right one), impossible value or combination.

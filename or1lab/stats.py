@@ -83,6 +83,11 @@ def welch(a: Values, b: Values, level: float = 0.95) -> Difference:
 
     Raises:
         ValueError: fewer than two runs in an arm, a value that is not finite, or a level outside (0, 1).
+
+    Example:
+        >>> difference = welch([0.62, 0.64, 0.61], [0.55, 0.57, 0.56])
+        >>> f"{difference.estimate:.3f} [{difference.low:.3f}, {difference.high:.3f}]"
+        '0.063 [0.032, 0.095]'
     """
     x, y = _runs(a, level), _runs(b, level)
     estimate = float(x.mean() - y.mean())

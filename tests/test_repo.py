@@ -59,6 +59,6 @@ def test_locks_hold_what_we_need_and_nothing_that_breaks(device):
 
 def test_make_help_lists_every_target():
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    targets = "setup demo study report test test-slow gpu-check lint lab locks clean"
+    targets = "setup demo study report test test-slow gpu-check lint docs lab locks clean"
     for target in targets.split():
         assert f"  {target} " in shown

@@ -37,6 +37,11 @@ def group_advantages(
 
     Raises:
         ValueError: infinite reward, unknown `mask` or `std`, `truncated` absent or of another shape.
+
+    Example:
+        >>> advantages, kept = group_advantages(torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 0]]))
+        >>> advantages[0], kept
+        (tensor([ 0.8660, -0.8660, -0.8660,  0.8660]), tensor([ True, False]))
     """
     if mask not in ("none", "before", "after"):
         raise ValueError(f"mask = {mask!r}; one of 'none', 'before', 'after'")

@@ -16,6 +16,10 @@ def micro_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
     Raises:
         ValueError: `budget` below 1.
+
+    Example:
+        >>> micro_batches([10, 90, 12, 85], budget=200)
+        [[1, 3], [2, 0]]
     """
     _check(budget)
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])

@@ -19,12 +19,13 @@ class EntropyController:
     """Call `alpha(e_k)` before the updates of training step k and `update(e_k)` once after them.
 
     Kinds, where they differ from eq. 3.2:
-        none: alpha is 0.
-        constant: alpha is `alpha` (ablation 8).
-        paper: as printed; the entropy of step k gates step k, and at equality c stays.
-        released: the entropy of step k - 1 gates step k, open only strictly below the target; at equality c
-            goes down; open at the first step. (Its e_k counts kept groups only: the recipe's entropy_source.)
-        trl: as released, but at equality the gate is open and c goes up; closed at the first step.
+
+    - none: alpha is 0.
+    - constant: alpha is `alpha` (ablation 8).
+    - paper: as printed; the entropy of step k gates step k, and at equality c stays.
+    - released: the entropy of step k - 1 gates step k, open only strictly below the target; at equality c
+      goes down; open at the first step. (Its e_k counts kept groups only: the recipe's entropy_source.)
+    - trl: as released, but at equality the gate is open and c goes up; closed at the first step.
 
     Args:
         target: tgt-ent, nats per token.
@@ -34,6 +35,12 @@ class EntropyController:
 
     Raises:
         ValueError: unknown kind, empty range of c.
+
+    Example:
+        >>> controller = EntropyController("paper", target=0.2, delta=0.005)
+        >>> controller.update(0.15)
+        >>> controller.alpha(0.15), controller.alpha(0.25)
+        (0.005, 0.0)
     """
 
     def __init__(

@@ -104,6 +104,11 @@ def policy_loss(
 
     Raises:
         ValueError: shapes that differ, `alpha` without `entropy`, `beta` without `ref_logp`.
+
+    Example:
+        >>> logp, mask = torch.tensor([[-1.0, -2.0]]), torch.ones(1, 2)
+        >>> policy_loss(logp, logp - 1, torch.tensor([1.0]), mask, clip_low=0.2, clip_high=0.2).loss
+        tensor(-1.2000)
     """
     if alpha != 0.0 and entropy is None:
         raise ValueError(f"alpha = {alpha} needs `entropy`")
@@ -192,6 +197,10 @@ def row_weights(
       total_tokens = tokens of the rollout batch / mini-batches per pass.
 
     Rows without tokens (padding of a batch) are no responses: weight 0. Raises ValueError for an unknown kind.
+
+    Example:
+        >>> row_weights("grpo", torch.tensor([4, 1]))
+        tensor([0.1250, 0.5000])
     """
 
     def count(given: float | Tensor | None, default: Tensor) -> Tensor:

@@ -16,6 +16,10 @@ def n_sgd(D_R: int, D_T: int, N_reuse: int) -> int:
 
     Raises:
         ValueError: a value below 1, or D_T does not divide D_R.
+
+    Example:
+        >>> n_sgd(D_R=64, D_T=16, N_reuse=2)
+        8
     """
     if min(D_R, D_T, N_reuse) < 1 or D_R % D_T:
         raise ValueError(
@@ -50,6 +54,11 @@ def mini_batches(
 
     Raises:
         ValueError: as `n_sgd`, or `kept` does not hold D_R values, unknown `partial`.
+
+    Example:
+        >>> kept = [True, False, True, True]
+        >>> mini_batches(kept, D_R=4, D_T=2, N_reuse=1, generator=torch.Generator().manual_seed(0))
+        [[3, 2], [0]]
     """
     per_pass = n_sgd(D_R, D_T, N_reuse) // N_reuse
     if len(kept) != D_R:

@@ -1,0 +1,182 @@
+"""Directives that write pages from the code and its data: recipe keys, recipes, commands, studies, contradictions.
+
+Each is a function that returns Markdown; nothing of what they say is written twice.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import typer
+from docutils import nodes
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from typer.cli import get_docs_for_click
+
+from or1lab import cli, paper, recipe_view
+from or1lab.claims import load_claims, load_follow_ups
+from or1lab.recipe import RECIPES, Recipe, load_recipe, read_yaml
+from or1lab.recipe_parts import Convergence, Part, Stage
+from or1lab.studies import studies
+from or1lab.sweep import Experiment, load_experiment
+
+SYMBOLS = Path(__file__).with_name("symbols.yaml")
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    cells = (" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in rows)
+    return "\n".join([f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {row} |" for row in cells)])
+
+
+# ------------------------------------------------------------------------------------------------------- recipe keys
+
+
+def knobs(model: type[BaseModel], prefix: str = "") -> list[tuple[str, FieldInfo]]:
+    """(dotted key, field) of each knob of a recipe, the models inside it first where they stand."""
+    found: list[tuple[str, FieldInfo]] = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found += knobs(inner, f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", field))
+    return found
+
+
+def every_knob() -> dict[str, FieldInfo]:
+    """Dotted key -> field of all knobs, those of a stage and of a part of a mix included."""
+    lists: dict[str, type[BaseModel]] = {
+        "data.mix[].": Part,
+        "stages[].": Stage,
+        "stages[].until_converged.": Convergence,
+    }
+    return dict(knobs(Recipe)) | {key: field for at, model in lists.items() for key, field in knobs(model, at)}
+
+
+def choices(annotation: Any) -> list[str]:
+    """The words that a knob takes; none if it takes others."""
+    if get_origin(annotation) is Literal:
+        return [f"`{value}`" for value in get_args(annotation)]
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [word for part in get_args(annotation) for word in choices(part)]
+    return []
+
+
+def recipe_keys() -> str:
+    """Every key of a recipe: symbol of the paper, unit, default, meaning, source of the default."""
+    told, sections = read_yaml(SYMBOLS), dict[str, list[tuple[str, ...]]]()
+    for key, field in every_knob().items():
+        group, dot, _ = key.rpartition(".")
+        extra = field.json_schema_extra
+        source = str(extra.get("source", "")) if isinstance(extra, dict) else ""
+        symbol, unit = told.get(key, told.get(key.removeprefix("stages[]."), ["", ""]))
+        default = (
+            "needed" if field.is_required() else "" if field.default in (None, (), {}, "") else f"`{field.default}`"
+        )
+        default = default.replace("'", "")
+        words = choices(field.annotation)
+        meaning = (field.description or "as in the recipe") + (f"; one of {', '.join(words)}" if words else "")
+        shown = f"`{key}`" if group != "data.mix[]" else f"`{key.replace('[]', '.0')}`"
+        row = (shown.replace("stages[]", "stages.0"), symbol, unit, default, meaning, source)
+        sections.setdefault(group if dot else "The recipe", []).append(row)
+    head = ("key", "paper", "unit", "default", "what it is", "source of the default")
+    names = {"data.mix[]": "A part of data.mix", "stages[]": "A stage", "stages[].until_converged": "until_converged"}
+    return "\n\n".join(f"## {names.get(name, name)}\n\n{table(head, rows)}" for name, rows in sections.items())
+
+
+def recipes() -> str:
+    """The recipes that come with the repository, with the arithmetic of their stages."""
+    rows = []
+    for path in sorted(RECIPES.glob("*.yaml")):
+        recipe = load_recipe(path)
+        lines = recipe_view.arithmetic(recipe)
+        rows.append((f"`{path.stem}`", f"`{recipe.model}`", "<br>".join(lines)))
+    return table(("recipe", "model", "stages"), rows)
+
+
+def released(name: str = "7b") -> str:
+    """What the recipe of the released scripts sets otherwise than the one of the paper."""
+    theirs, rows = recipe_view.rows(f"{name}-released", [])
+    flat = {key: value for key, value, *_ in recipe_view.flatten(load_recipe(name))}
+    shown = [
+        (f"`{row['key']}`", f"`{flat.get(row['key'])}`", f"`{row['value']}`", row["source"])
+        for row in rows
+        if row["key"] != "name" and flat.get(row["key"]) != row["value"]
+    ]
+    return table(("key", f"`{name}`, as printed", f"`{theirs.name}`, as released", "source"), shown)
+
+
+# ---------------------------------------------------------------------------------------------------------- commands
+
+
+def commands() -> str:
+    """Every command of the command line, as its own help has it."""
+    command: Any = typer.main.get_command(cli.app)
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="or1lab")
+    text = re.sub(r"\[/?bold\]|\[/\]", "", text.partition("\n")[2])
+    return re.sub(r"^Example: (.+)$", r"Example: `\1`", text, flags=re.MULTILINE)
+
+
+# -------------------------------------------------------------------------------------------- the study and the paper
+
+
+def study_table() -> str:
+    """Every study with its question, its size and the claims that it decides."""
+    claims = [claim.experiment for claim in load_claims() + load_follow_ups()]
+
+    def row(study: Experiment) -> tuple[str, ...]:
+        place = study.paper.place if study.paper else "ours"
+        size = f"{len(study.arms)} x {len(study.seeds)}"
+        return (f"`{study.name}`", study.question, place, size, str(claims.count(study.name)))
+
+    return table(("study", "question", "place in the paper", "arms x seeds", "claims"), map(row, studies()))
+
+
+def contradictions() -> str:
+    """Where two places of the paper, or the paper and its code, say different things."""
+    rows = paper.load("contradictions")["rows"]
+
+    def places(row: dict[str, Any]) -> str:
+        return ", ".join(re.sub(r"([a-z])(\d)", r"\1 \2", at) for at in row["at"])
+
+    return table(("what", "met in"), ((row["note"].format(**row["values"]), places(row)) for row in rows))
+
+
+def an_experiment(name: str) -> str:
+    """The file of an experiment that comes with the repository."""
+    load_experiment(name)
+    return f"```yaml\n{(RECIPES.parent / 'ablations' / f'{name}.yaml').read_text(encoding='utf-8')}```"
+
+
+WRITERS: dict[str, Callable[..., str]] = {
+    "recipe-keys": recipe_keys,
+    "recipes": recipes,
+    "released": released,
+    "commands": commands,
+    "study-table": study_table,
+    "contradictions": contradictions,
+    "experiment": an_experiment,
+}
+
+
+class Written(SphinxDirective):
+    """Puts the Markdown of one of WRITERS in its place; its argument, if any, is that of the function."""
+
+    optional_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        text = WRITERS[self.name](*self.arguments)
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    for name in WRITERS:
+        app.add_directive(name, Written)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,172 @@
+"""The documentation says what the code does: examples run, commands and keys exist, drawings are current.
+
+`make docs` checks links; the slow test here builds the site as strictly."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import typer
+import yaml
+
+import or1lab
+from or1lab import cli
+from or1lab.data.load import read
+from or1lab.recipe import ROOT, load_recipe
+from or1lab.rewards import get_reward
+from or1lab.sweep import run_sweep
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+WITH_EXAMPLES = [page for page in PAGES if "```pycon" in page.read_text(encoding="utf-8")]
+MODULES = ("magic.advantages", "magic.loss", "magic.entropy", "magic.schedule", "magic.batching", "estimators", "stats",
+           "errors", "recipe")  # fmt: skip
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    """The blocks of a page fenced as that language."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def extensions(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+
+
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.stem)
+def test_examples_of_a_page_run(page):
+    text = "\n".join(blocks(page, "pycon"))
+    test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    result = doctest.DocTestRunner().run(test)
+    assert result.attempted and not result.failed
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_docstrings_run(name):
+    result = doctest.testmod(importlib.import_module(f"or1lab.{name}"))
+    assert result.attempted and not result.failed
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command line) of every `or1lab ...` in a code line or code span, without what is said beside it."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        lines = re.findall(r"^(?: {4})+or1lab (.+?)(?: {2,}.*| *#.*)?$", text, re.MULTILINE)
+        spans = re.findall(r"`or1lab ([^`\n]+)`", text)
+        found += [(page.name, one) for line in lines for one in line.split(" && or1lab ")]
+        found += [(page.name, one) for one in spans]
+    return found
+
+
+def test_commands_of_the_pages_exist():
+    group = typer.main.get_command(cli.app)
+    wrong = []
+    for page, line in commands():
+        command, words = group, shlex.split(line.replace("...", ""))
+        while words and hasattr(command, "commands"):
+            if words[0] not in command.commands:
+                break
+            command = command.commands[words.pop(0)]
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        options = [word.partition("=")[0] for word in words if word.startswith("-")]
+        if command is group or hasattr(command, "commands") and words or {*options} - known - {"--help", "--debug"}:
+            wrong.append(f"{page}: or1lab {line}")
+    assert not wrong and len(commands()) > 60
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/tutorial.md"])
+def test_the_studies_of_the_pages_resolve(page, tmp_path):
+    text = blocks(ROOT / page, "yaml")[0]
+    file = tmp_path / "study.yaml"
+    file.write_text(text, encoding="utf-8")
+    jobs = run_sweep(file, dry_run=True, out=tmp_path).outcomes
+    assert len(jobs) == 6 and {o.job.experiment.baseline for o in jobs} < {o.job.arm for o in jobs}
+    assert page != "CONTRIBUTING.md" or len(text.splitlines()) <= 10
+
+
+def test_the_panels_of_the_tutorial_are_curves_there_are():
+    figures = yaml.safe_load((ROOT / "experiments" / "figures.yaml").read_text(encoding="utf-8"))
+    panels = yaml.safe_load(blocks(DOCS / "tutorial.md", "yaml")[1])["clip"]["panels"]
+    assert panels and {panel["curve"] for panel in panels} <= set(figures["curves"])
+
+
+def test_recipes_problems_and_reward_of_the_how_tos_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for page, name in (("add_reward", "capitals"), ("add_data", "curated"), ("own_model", "mine")):
+        Path(f"{name}.yaml").write_text(blocks(DOCS / f"{page}.md", "yaml")[0], encoding="utf-8")
+    assert load_recipe("mine.yaml").model == "/models/mine" and load_recipe("mine.yaml").total_steps == 200
+    assert load_recipe("curated.yaml").data.source == "curated/problems.jsonl"
+    Path("word_reward.py").write_text(blocks(DOCS / "add_reward.md", "python")[0], encoding="utf-8")
+    Path("capitals.jsonl").write_text(blocks(DOCS / "add_data.md", "json")[0], encoding="utf-8")
+    problems = list(read("capitals.jsonl", strict=True))
+    assert [problem.gold for problem in problems] == ["Paris", "Rome"]
+    reward = get_reward(load_recipe("capitals.yaml").reward)
+    found = reward([problems[0]] * 4, ["It is *Paris*.", "Rome", "", "Paris"], [False, False, False, True])
+    assert [one.reason for one in found] == ["match", "wrong", "no answer", "truncated"]
+    assert [bool(one.correct) for one in found] == [True, False, False, False]
+
+
+def test_every_number_of_a_recipe_has_its_unit_told(extensions):
+    import generated
+
+    told = yaml.safe_load(generated.SYMBOLS.read_text(encoding="utf-8"))
+    knobs = generated.every_knob()
+    numbers = {
+        key for key, field in knobs.items()
+        if re.search(r"\b(int|float)\b", str(field.annotation)) and not {key, key.removeprefix("stages[].")} & set(told)
+    }  # fmt: skip
+    assert not numbers and not set(told) - set(knobs)
+
+
+def test_drawings_are_those_of_the_code(extensions, tmp_path):
+    import drawings
+
+    for fresh in drawings.draw(tmp_path):
+        kept, made = (matplotlib.image.imread(path) for path in (drawings.IMAGES / fresh.name, fresh))
+        assert kept.shape == made.shape and np.abs(kept - made).mean() < 0.01, "python docs/_ext/drawings.py"
+
+
+def test_the_demo_in_the_readme_is_the_committed_one():
+    assert (ROOT / "figures" / "demo.md").read_text(encoding="utf-8").strip() in (ROOT / "README.md").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_versions_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == or1lab.__version__
+    assert f"({or1lab.__version__})" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_the_front_pages_lead_somewhere(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+    for link in links:
+        file, _, anchor = link.partition("#")
+        assert (ROOT / file).exists(), link
+        if anchor:
+            heads = re.findall(r"^#+ (.+)$", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}, link
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_needs_no_network(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", str(DOCS), str(tmp_path)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.html")}
+    assert {page.stem for page in DOCS.glob("*.md")} <= set(pages)
+    for name, page in pages.items():
+        assert not re.search(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?:https?:)?//', page), name
+    assert "<math" in pages["algorithm"] and "stages.0.steps" in pages["recipe"] and "or1lab sweep" in pages["cli"]
