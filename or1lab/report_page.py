@@ -27,7 +27,7 @@ THUMBNAIL = 320  # pixels across
 PICTURE, PAGE, TEXT = "image/png", "text/html", "text/plain"
 PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}  # tags of the cells that it puts in
 NEXT = re.compile(r"## Next\b|\*Next:")  # how a notebook's last cell begins: what its reader may type
-VERSIONS = "environment.environment()"  # in the cell whose output is the same list in every notebook
+VERSIONS = "notebook.opened()"  # in the cell whose output is the same list in every notebook
 TOLD = 400  # characters of the text beside a picture
 
 markdown = mistune.create_markdown(escape=False, plugins=["table"])
