@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from or1lab.recipe import ROOT
@@ -58,7 +59,7 @@ def lab(tmp_path_factory):
     for path in NOTEBOOKS:
         short = SHORT.get(path.stem, {})
         told = {name: v.format(folder=folder) if isinstance(v, str) else v for name, v in short.items()}
-        (folder / path.name).write_text(nbformat.writes(parameterize_notebook(nbformat.read(path, 4), told)))
+        (folder / path.name).write_text(nbformat.writes(parameterize_notebook(load_notebook_node(str(path)), told)))
     for name, values in SETTINGS.items():
         path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
