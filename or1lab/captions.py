@@ -62,7 +62,7 @@ def caption(name: str, data: pd.DataFrame, measured: Measured, tier: str = TINY)
         spec = table.figures[name].at(tier)
         theirs = list(dict.fromkeys(place for panel in spec.panels for place in panel.paper))
         if theirs:
-            parts.append(f"Left, hollow: the paper, {places(tuple(theirs))}.")
+            parts.append(f"Hollow: the paper, {', '.join(dict.fromkeys(places((place,)) for place in theirs))}.")
         counts = {spec.labels.get(arm, arm): n for arm, n in data.attrs["seeds"].items()}
     parts += [_runs(counts), NO_INTERVAL]
     recipes = {job.arm: job.recipe for job in expand(experiment)}
@@ -85,8 +85,8 @@ def _of_the_paper(name: str, data: pd.DataFrame, measured: Measured) -> str:
 def _runs(counts: dict[str, int]) -> str:
     if len(set(counts.values())) == 1:
         n = next(iter(counts.values()))
-        return f"Ours: n = {n} run{'s' * (n > 1)} of each arm ({', '.join(counts)})."
-    return f"Ours, runs of each arm: {', '.join(f'{arm} n = {n}' for arm, n in counts.items())}."
+        return f"Ours: n = {n} run{'s' * (n > 1)} of each arm ({'; '.join(counts)})."
+    return f"Ours, runs of each arm: {'; '.join(f'{arm}, n = {n}' for arm, n in counts.items())}."
 
 
 def _settings(recipes: dict[str, Recipe]) -> str:
@@ -94,6 +94,10 @@ def _settings(recipes: dict[str, Recipe]) -> str:
     told: dict[str, list[Any]] = {knob: [getattr(recipe, knob) for recipe in recipes.values()] for knob in KNOBS}
     told["T"] = ["/".join(str(recipe.stage(i).T) for i in range(len(recipe.stages))) for recipe in recipes.values()]
     told["steps"] = ["/".join(str(stage.steps) for stage in recipe.stages) for recipe in recipes.values()]
-    same = [f"{knob} = {values[0]}" for knob, values in told.items() if len(set(map(repr, values))) == 1]
-    differ = [knob for knob, values in told.items() if len(set(map(repr, values))) > 1]
+    entropy = set(told["entropy"])
+    for knob, kinds in (("alpha", {"constant"}), ("tgt_ent", {"paper", "released", "trl"})):
+        if not entropy & kinds:  # of no effect
+            del told[knob]
+    same = [f"{knob} = {values[0]}" for knob, values in told.items() if len(set(values)) == 1]
+    differ = [knob for knob, values in told.items() if len(set(values)) > 1]
     return ", ".join(same) + (f"; arms differ in {', '.join(differ)}" if differ else "")

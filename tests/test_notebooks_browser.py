@@ -82,8 +82,8 @@ def until(page: Page, condition: str, seconds: float) -> None:
 def opened(lab, name: str) -> Page:
     address, page = lab
     page.open(address.replace("/lab?", f"/lab/tree/{name}.ipynb?reset&"), 1280)
-    until(page, "Boolean(window.jupyterapp?.shell?.currentWidget?.content?.model)", 60)
-    until(page, READY, 120)
+    until(page, "Boolean(window.jupyterapp?.shell?.currentWidget?.content?.model)", 300)
+    until(page, READY, 300)
     return page
 
 
@@ -151,9 +151,9 @@ def test_the_quickstart_trains_a_policy_and_its_sliders_redraw_its_figures(lab):
             for kind in ("rawKeyDown", "keyUp"):
                 page.call("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight",
                           windowsVirtualKeyCode=39)  # fmt: skip
-            until(page, f"{area}.querySelector('img') && {picture} !== {json.dumps(before[0])}", 60)
+            until(page, f"{area}.querySelector('img') && {picture} !== {json.dumps(before[0])}", 120)
             print(f"slider {i}: redrawn after {time.monotonic() - begun:.2f} s")
-            until(page, f"{area}.querySelector('pre')?.textContent !== {json.dumps(before[1])}", 60)
+            until(page, f"{area}.querySelector('pre')?.textContent !== {json.dumps(before[1])}", 120)
         photographed(page, "quickstart-moved")
     finally:
         closed(lab)
