@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -73,7 +74,7 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path, optio
             continue
         console.print(text, soft_wrap=True, markup=False, highlight=False)
     if not outcomes[0].job.of_many and finished:
-        console.print(_summary(finished))
+        console.print(_summary(finished), "means of the runs at their ends")
     again = "" if len(finished) == len(outcomes) else "; for the others, the same command and --resume"
     console.print(
         f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", soft_wrap=True, highlight=False
@@ -87,7 +88,7 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path, optio
 def _summary(finished: list[Outcome]) -> Table:
     """Of each arm: its finished runs, and the means of what they ended with."""
     columns = ("test accuracy", "test entropy", "test length", "time a run")
-    table = Table("arm", "runs", *columns, caption="at the end, means of the runs", caption_justify="left")
+    table = Table("arm", "runs", *columns, box=box.SIMPLE_HEAD)
     for arm in dict.fromkeys(outcome.job.arm for outcome in finished):
         runs = [Run.open(outcome.job.folder) for outcome in finished if outcome.job.arm == arm]
         ends, seconds = [run.last("eval") or {} for run in runs], [run.manifest["seconds"] for run in runs]
@@ -168,7 +169,7 @@ class Screen:
         return record, duration(rate * (outcome.job.recipe.total_steps - record["step"]))
 
     def _table(self) -> Table:
-        table = Table("arm", "seed", "step", "reward", "entropy", "tokens/s", "time left", "state")
+        table = Table("arm", "seed", "step", "reward", "entropy", "tokens/s", "time left", "state", box=box.SIMPLE_HEAD)
         if many := len(self.outcomes) > self.console.height - FRAME:
             finished = sum(outcome.state == "finished" for outcome in self.outcomes)
             table.caption = f"{finished} of {len(self.outcomes)} runs finished"

@@ -257,7 +257,7 @@ def test_live_table_in_a_terminal(notebook):
     quoted = "ValueError: the reward is not a number"
     assert quoted in shown.partition("2 of")[0] and shown.count(quoted) == 2  # as it happens, and at the end
     ended = shown[shown.rindex(quoted) :]
-    assert re.search(r"good +│ +1 +│.*12 s", ended) and "1 of 2 runs finished" in ended and "--resume" in ended
+    assert re.search(r"good +1 .*12 s", ended) and "1 of 2 runs finished" in ended and "--resume" in ended
 
 
 def test_of_many_jobs_a_low_terminal_shows_those_that_train_or_failed(notebook):
