@@ -62,7 +62,7 @@ def caption(name: str, data: pd.DataFrame, measured: Measured, tier: str = TINY)
         spec = table.figures[name].at(tier)
         theirs = list(dict.fromkeys(place for panel in spec.panels for place in panel.paper))
         if theirs:
-            parts.append(f"Hollow: the paper, {', '.join(dict.fromkeys(places((place,)) for place in theirs))}.")
+            parts.append(f"Hollow: the paper's {', '.join(dict.fromkeys(places((place,)) for place in theirs))}.")
         counts = {spec.labels.get(arm, arm): n for arm, n in data.attrs["seeds"].items()}
     parts += [_runs(counts), NO_INTERVAL]
     recipes = {job.arm: job.recipe for job in expand(experiment)}

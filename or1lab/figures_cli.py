@@ -24,7 +24,8 @@ def figures(
 ) -> None:
     """Draw figures of experiments and of the paper, ours over its own: PNG, PDF, the data behind them and a caption.
 
-    Letters have 8 to 9 points at any --width: draw a figure as wide as it is printed, and do not scale it."""
+    Letters have 8 to 9 points at any --width: draw a figure as wide as it is printed, and do not scale it. Below 5
+    inches every panel has a row of its own; a figure of many panels is then longer than a page."""
     from or1lab import figures as drawing
 
     if names_only:

@@ -25,8 +25,8 @@ def group(size: int = 8) -> pd.DataFrame:
     nobody = torch.tensor(torch.nan)
     of_right = advantages[:, 0].where(rewards[:, 0] == 1, nobody)
     of_wrong = advantages[:, -1].where(rewards[:, -1] == 0, nobody)
-    columns = {"right": range(size + 1), "of_right": of_right, "of_wrong": of_wrong, "kept": kept}
-    return pd.DataFrame({name: list(map(float, values)) for name, values in columns.items()})
+    columns = {"right": torch.arange(size + 1), "of_right": of_right, "of_wrong": of_wrong, "kept": kept}
+    return pd.DataFrame({name: values.tolist() for name, values in columns.items()})
 
 
 def clipping(clip_low: float, clip_high: float) -> pd.DataFrame:
@@ -38,8 +38,11 @@ def clipping(clip_low: float, clip_high: float) -> pd.DataFrame:
     parts = []
     for advantage in (1.0, -1.0):
         logp = ratio.log()[:, None].requires_grad_()
-        old, range_ = torch.zeros_like(logp[:1]), {"clip_low": clip_low, "clip_high": clip_high}
-        losses = [policy_loss(row, old, advantage * one, one, **range_).loss for row in logp.split(1)]
+        old = torch.zeros_like(one)
+        losses = [
+            policy_loss(row, old, advantage * one, one, clip_low=clip_low, clip_high=clip_high).loss
+            for row in logp.split(1)
+        ]
         objective = -torch.stack(losses)
         (push,) = torch.autograd.grad(objective.sum(), logp)
         columns = {"ratio": ratio.numpy(), "objective": objective.detach().numpy(), "push": push[:, 0].numpy()}

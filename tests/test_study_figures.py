@@ -209,7 +209,8 @@ def test_files_are_the_same_again_and_the_csv_holds_the_data(shelf, frames, tmp_
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
     caption = " ".join(written[3].read_text().split())
     assert caption.startswith("Two constant entropy coefficients. Does the run whose entropy collapses faster")
-    assert "n = 2 runs of each arm (α = 1e-3 (ours 0.02); α = 5e-3 (ours 0.1))" in caption and "no interval is drawn" in caption
+    assert "n = 2 runs of each arm (α = 1e-3 (ours 0.02); α = 5e-3 (ours 0.1))" in caption
+    assert "the paper's Figure" in caption and "no interval is drawn" in caption
     assert "Tier tiny; D_R = 16, gs = 8" in caption and caption.endswith("arms differ in alpha.")
     data = pd.read_csv(written[2])
     assert list(data.columns) == study_figures.COLUMNS and len(data) == len(frames["alpha_prelim"])
