@@ -41,7 +41,7 @@ SETTINGS = {  # of JupyterLab: every cell in the page, however long it is, and n
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
-NOTEBOOK = "jupyterapp.shell.currentWidget"
+NOTEBOOK = "[...window.jupyterapp?.shell?.widgets('main') ?? []].find(one => one.context)"
 READY = f"""(() => {{
   const page = {NOTEBOOK};
   return Boolean(page?.sessionContext?.session?.kernel && page.sessionContext.kernelDisplayStatus === "idle");
@@ -82,7 +82,9 @@ def until(page: Page, condition: str, seconds: float) -> None:
 def opened(lab, name: str) -> Page:
     address, page = lab
     page.open(address.replace("/lab?", f"/lab/tree/{name}.ipynb?reset&"), 1280)
-    until(page, "Boolean(window.jupyterapp?.shell?.currentWidget?.content?.model)", 300)
+    until(page, f"Boolean({NOTEBOOK}?.content.model)", 300)
+    page.call("Emulation.setFocusEmulationEnabled", enabled=True)  # a window that nobody looks at has no focus
+    page.ask(f"jupyterapp.shell.activateById({NOTEBOOK}.id); 1")
     until(page, READY, 300)
     return page
 
