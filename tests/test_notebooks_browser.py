@@ -84,7 +84,7 @@ def opened(lab, name: str) -> Page:
     page.open(address.replace("/lab?", f"/lab/tree/{name}.ipynb?reset&"), 1280)
     until(page, f"Boolean({NOTEBOOK}?.content.model)", 300)
     page.call("Emulation.setFocusEmulationEnabled", enabled=True)  # a window that nobody looks at has no focus
-    page.ask(f"jupyterapp.shell.activateById({NOTEBOOK}.id); 1")
+    page.ask(f"jupyterapp.shell.activateById({NOTEBOOK}.id); jupyterapp.shell.collapseLeft(); 1")
     until(page, READY, 300)
     return page
 
@@ -99,8 +99,16 @@ def run_all(page: Page, seconds: float) -> None:
 def photographed(page: Page, name: str) -> None:
     """The whole notebook, in a window as high as it is."""
     if folder := os.environ.get("OR1LAB_SCREENSHOTS"):
-        height = page.ask(f"{NOTEBOOK}.node.querySelector('.jp-WindowedPanel-outer').scrollHeight + 120")
-        page.call("Emulation.setDeviceMetricsOverride", width=1280, height=height, deviceScaleFactor=1, mobile=False)
+        ends = f"[{NOTEBOOK}.content.widgets[0], {NOTEBOOK}.content.widgets.at(-1)].map(cell => cell.node)"
+        height = page.ask(f"(([a, b]) => b.getBoundingClientRect().bottom - a.getBoundingClientRect().top)({ends})")
+        page.ask(f"{ends}[0].scrollIntoView(); 1")
+        page.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=1280,
+            height=round(height) + 200,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
         time.sleep(1)
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.picture(Path(folder) / f"{name}.png")
