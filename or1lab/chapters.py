@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from matplotlib.figure import Figure
 from scipy import stats
 
 from or1lab import figures, study_figures
+from or1lab.captions import Captioned, caption
 from or1lab.claims import FOLLOW_UPS, study
 from or1lab.claims_view import sentence
 from or1lab.ledger import Entry, ledger
@@ -92,10 +92,11 @@ class Chapter:
             self._made[name] = figures.prepared(name, self.measured, self.shelf)
         return self._made[name][0] if name in self._made else pd.DataFrame(columns=study_figures.COLUMNS)
 
-    def figure(self, name: str) -> Figure | None:
-        """A figure of figures.yaml; without a finished run of its study none, but a printed line."""
+    def figure(self, name: str) -> Captioned | None:
+        """A figure of figures.yaml with its caption; without a finished run of its study none, but a printed line."""
         if len(frame := self.data(name)):
-            return self._made[name][1](frame)
+            told = caption(name, frame, self.measured, self.tier)
+            return Captioned(self._made[name][1](frame), told)
         own = study_figures.table().study(name)
         title, mend = study(own, self.tier).title, f"`or1lab sweep {own}{option(self.tier)}` makes them"
         print(f"{title}: no finished run in {self.results}; {mend}.")

@@ -17,6 +17,7 @@ from rich.console import Console
 from or1lab import claims_view, data_cli, process, runs_cli
 from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate_cli import evaluate, suites
+from or1lab.figures_cli import figures
 from or1lab.plan_cli import plan
 from or1lab.terminal import Json, Results, Tier, console, print_json, runs_or_kept
 
@@ -198,23 +199,7 @@ def sweep(
     raise typer.Exit(result.exit_code)
 
 
-@app.command(epilog="Example: or1lab figures demo --out figures")
-def figures(
-    names: Annotated[list[str] | None, typer.Argument(help="Figures to draw; default all.")] = None,
-    results: Results = None,
-    out: Annotated[Path, typer.Option(help="Where figures go.")] = Path("figures"),
-    tier: Tier = "tiny",
-    json: Json = False,
-) -> None:
-    """Draw figures of experiments and of the paper, ours over its own: PNG, PDF and the data behind them."""
-    from or1lab import figures as drawing
-
-    written = drawing.make_figures(names or [], results or runs_or_kept(), out, tier)
-    if json:
-        print_json(written)
-        return
-    for path in written:
-        console.print(f"wrote {path}", highlight=False)
+app.command(epilog="Example: or1lab figures demo --out figures")(figures)
 
 
 @app.command(epilog="Example: or1lab tables demo --out figures")

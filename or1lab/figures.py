@@ -5,6 +5,7 @@ from its numbers with ours over them."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -13,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from or1lab import paper_figures, results, study_figures
+from or1lab import captions, claims, paper_figures, results, study_figures
+from or1lab.captions import DEMO
 from or1lab.errors import check_names
 from or1lab.measured import Measured
 from or1lab.plots import benchmarks, entropy, study, style
@@ -23,11 +25,10 @@ from or1lab.sweep import TINY
 from or1lab.terminal import counted
 from or1lab.tiers import tier_name
 
-Draw = Callable[[pd.DataFrame], Figure]
-Job = tuple[Path, pd.DataFrame, Draw]
+Draw = Callable[..., Figure]  # of a frame, and a width
+Job = tuple[Path, pd.DataFrame, Draw, str]
 
 FEW = 6  # figures that are drawn sooner than a second process has begun
-DEMO = "demo"  # of no study: its seeds are its own
 PAPER: dict[str, Draw] = {
     "figure1": benchmarks.training_curve,
     "figure2": benchmarks.bars,
@@ -37,9 +38,9 @@ PAPER: dict[str, Draw] = {
 }
 
 
-def make_figures(names: list[str], folder: Path, out: Path, tier: str = TINY) -> list[Path]:
-    """Write name.png, name.pdf and name.csv of the named figures to `out` (none named: the paper's, and those of
-    experiments that have runs at the tier).
+def make_figures(names: list[str], folder: Path, out: Path, tier: str = TINY, width: float = style.WIDTH) -> list[Path]:
+    """Write name.png, name.pdf, name.csv and the caption name.txt of the named figures, `width` inches wide, to `out`
+    (none named: the paper's, and those of experiments that have runs at the tier).
 
     Raises:
         UsageError: an unknown figure or tier, or no finished run of its experiment below `folder`.
@@ -48,7 +49,7 @@ def make_figures(names: list[str], folder: Path, out: Path, tier: str = TINY) ->
     measured, shelf = Measured(folder), study_figures.Shelf(folder, tier)
     demo = {DEMO: tier_name(DEMO, tier)}
     names = names or [*results.with_runs(demo, folder), *study_figures.with_runs(shelf), *PAPER]
-    jobs = ((out / name, *prepared(name, measured, shelf)) for name in names)
+    jobs = (_job(name, out, measured, shelf, width) for name in names)
     if len(names) <= FEW:
         return [path for job in jobs for path in _write(job)]
     with counted(len(names), "figures") as one_more, ProcessPoolExecutor(min(cores(), len(names))) as pool:
@@ -70,11 +71,30 @@ def prepared(name: str, measured: Measured, shelf: study_figures.Shelf) -> tuple
     return study_figures.data(name, shelf), draw
 
 
+def listed(folder: Path, tier: str = TINY) -> list[tuple[str, str, str]]:
+    """Every figure: its name, what it shows, and of a study how many of its runs are finished below
+    `folder`."""
+    shelf, table = study_figures.Shelf(folder, tier), study_figures.table()
+    there: dict[str, str] = {}
+    for name in table.figures:
+        arms, experiment = shelf.arms(table.study(name)), claims.study(table.study(name), tier)
+        planned = len(experiment.arms) * len(experiment.seeds)
+        there[name] = f"{sum(map(len, arms.values()))} of {planned}"
+    return [(name, title, there.get(name, "")) for name, title in captions.titles(tier).items()]
+
+
+def _job(name: str, out: Path, measured: Measured, shelf: study_figures.Shelf, width: float) -> Job:
+    data, draw = prepared(name, measured, shelf)
+    return out / name, data, partial(draw, width=width), captions.caption(name, data, measured, shelf.tier)
+
+
 def _write(job: Job) -> list[Path]:
-    """Draw a figure and keep it with its data."""
-    stem, data, draw = job
+    """Draw a figure and keep it with its data and its caption."""
+    stem, data, draw, caption = job
     with full_disk_explained(stem.parent):
         written = style.save(draw(data), stem)
         written.append(stem.with_name(f"{stem.name}.csv"))
         data.to_csv(written[-1], index=False, float_format="%.6g")
+        written.append(stem.with_name(f"{stem.name}.txt"))
+        written[-1].write_text(textwrap.fill(caption, 100) + "\n", encoding="utf-8")
     return written

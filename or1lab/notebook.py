@@ -8,6 +8,7 @@ says which cell failed and why.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -21,12 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import TypeAdapter, ValidationError
 
-from or1lab.errors import Or1labError, UsageError, did_you_mean
+from or1lab.environment import environment
+from or1lab.errors import Or1labError, UsageError, check_names, did_you_mean
 from or1lab.store import full_disk_explained, held
 
 KERNEL = "python3"  # of the running interpreter, see `start`
 JOB_LOCK = ".job.lock"
+INJECTED = "# Parameters\n"  # how papermill's own cell begins
 PATIENCE = 10.0  # seconds for papermill to save a notebook whose kernel was ended
 
 
@@ -53,6 +57,45 @@ def check_parameters(notebook: Path, names: Iterable[str]) -> None:
         if name not in known:
             hint = did_you_mean(name, known)
             raise UsageError(f"{notebook.name} has no parameter '{name}'{hint}; it has: {', '.join(known) or 'none'}")
+
+
+def opened() -> None:
+    """Called by a notebook after its parameters: check what papermill or a person has put there, print the versions.
+
+    Types are those of the parameters cell; papermill writes whatever it is given below it, unknown names included.
+
+    Raises:
+        UsageError: a parameter of another type, or one that the notebook does not have (names the nearest right one).
+    """
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    cells = list(map(_assignments, shell.user_ns["In"])) if shell else []
+    types = {name: kind for cell in cells for name, kind in cell.items() if kind}
+    for cell, source in zip(cells, shell.user_ns["In"] if shell else [], strict=True):
+        if source.startswith(INJECTED):
+            check_names(cell, types, "parameter")
+    for name, kind in types.items():
+        value = shell.user_ns[name]
+        try:
+            TypeAdapter(eval(kind)).validate_python(value, strict=True)
+        except ValidationError:
+            raise UsageError(f"the parameter {name} is to be of the type {kind}, and is {value!r}") from None
+    told = environment()
+    versions = " ".join(f"{package} {version}," for package, version in told["packages"].items())
+    print(f"or1lab {told['code']['version']}; {versions.rstrip(',')}")
+
+
+def _assignments(source: str) -> dict[str, str]:
+    """The names that a cell gives values to at its top level, with their types as written, if they are."""
+    try:
+        lines = ast.parse(source).body
+    except SyntaxError:  # a magic, or what could not run
+        return {}
+    typed = [line for line in lines if isinstance(line, ast.AnnAssign)]
+    plain = (target for line in lines if isinstance(line, ast.Assign) for target in line.targets)
+    kinds = {ast.unparse(line.target): ast.unparse(line.annotation) for line in typed}
+    return dict.fromkeys(map(ast.unparse, plain), "") | kinds
 
 
 def start(

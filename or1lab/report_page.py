@@ -27,7 +27,7 @@ THUMBNAIL = 320  # pixels across
 PICTURE, PAGE, TEXT = "image/png", "text/html", "text/plain"
 PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}  # tags of the cells that it puts in
 NEXT = re.compile(r"## Next\b|\*Next:")  # how a notebook's last cell begins: what its reader may type
-VERSIONS = "environment.environment()"  # in the cell whose output is the same list in every notebook
+VERSIONS = "notebook.opened()"  # in the cell whose output is the same list in every notebook
 TOLD = 400  # characters of the text beside a picture
 
 markdown = mistune.create_markdown(escape=False, plugins=["table"])
@@ -58,7 +58,7 @@ class Chapter:
 
 @dataclass
 class _Block:
-    """A part of a chapter in reading order: a heading, a text, a picture (base64) or HTML."""
+    """A part of a chapter in reading order: a heading, a text, a picture (base64), its caption, or HTML."""
 
     kind: str
     content: str
@@ -121,7 +121,7 @@ def _shown(output: NotebookNode) -> _Block | None:
     if PAGE in data:
         return _Block("table", data[PAGE])
     if "text/markdown" in data:
-        return _Block("html", str(markdown(data["text/markdown"])))
+        return _Block("caption", str(markdown(data["text/markdown"])))
     text = data.get(TEXT, "")
     return _Block("text", ast.literal_eval(text) if re.match(r"""^(['"]).*\1$""", text, re.S) else text)
 
@@ -139,19 +139,22 @@ def _html(made: Chapter, blocks: list[_Block]) -> Iterable[str]:
             title = f"{heading} [{before + 1}]" if before else heading
             figure = Figure(_id(f"figure-{made.name}", ids), title, small(block.content, 48, THUMBNAIL))
             made.figures.append(figure)
-            yield _figure(block.content, figure.id, _alt(heading, blocks[i + 1 :]))
+            after = blocks[i + 1 :]
+            caption = after[0].content if after and after[0].kind == "caption" else ""
+            yield _figure(block.content, figure.id, _alt(heading, after), caption)
         elif block.kind == "table":
             yield f'<div class="table" role="region" tabindex="0" aria-label="{escape(heading)}">{block.content}</div>'
         elif block.kind == "text":
             yield _said(block.content)
-        else:
+        elif block.kind != "caption" or not i or blocks[i - 1].kind != "picture":
             yield block.content
 
 
-def _figure(picture: str, name: str, alt: str) -> str:
+def _figure(picture: str, name: str, alt: str, caption: str) -> str:
     width, height = Image.open(io.BytesIO(base64.b64decode(picture))).size
     size = f'width="{width // DOTS}" height="{height // DOTS}"'
-    return f'<figure id="{name}"><img src="data:{PICTURE};base64,{picture}" {size} alt="{escape(alt)}"></figure>'
+    below = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure id="{name}"><img src="data:{PICTURE};base64,{picture}" {size} alt="{escape(alt)}">{below}</figure>'
 
 
 def _alt(heading: str, after: list[_Block]) -> str:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -16,7 +17,8 @@ from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 if TYPE_CHECKING:
     from or1lab.sweep import Outcome
 
-MANY = 30  # jobs; of more, only those that train or failed are shown one by one
+FRAME = 6  # lines of a terminal around the rows; where not all jobs have room, those that train or failed are shown
+ENDS = {"accuracy": ".3f", "entropy": ".3f", "length": ".1f"}  # of the last evaluation
 REFRESH = 1.0  # seconds between looks into the run folders
 
 
@@ -71,6 +73,8 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path, optio
         else:
             continue
         console.print(text, soft_wrap=True, markup=False, highlight=False)
+    if not outcomes[0].job.of_many and finished:
+        console.print(_summary(finished), "means of the runs at their ends")
     again = "" if len(finished) == len(outcomes) else "; for the others, the same command and --resume"
     console.print(
         f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", soft_wrap=True, highlight=False
@@ -79,6 +83,23 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path, optio
         figure = outcomes[0].job.experiment.figure
         command = f"or1lab figures {figure} --results {folder.parent}{option}"
         console.print(f"figure: {command}", soft_wrap=True, highlight=False)
+
+
+def _summary(finished: list[Outcome]) -> Table:
+    """Of each arm: its finished runs, and the means of what they ended with."""
+    columns = ("test accuracy", "test entropy", "test length", "time a run")
+    table = Table("arm", "runs", *columns, box=box.SIMPLE_HEAD)
+    for arm in dict.fromkeys(outcome.job.arm for outcome in finished):
+        runs = [Run.open(outcome.job.folder) for outcome in finished if outcome.job.arm == arm]
+        ends, seconds = [run.last("eval") or {} for run in runs], [run.manifest["seconds"] for run in runs]
+        cells = [_mean([end.get(f"eval/{name}") for end in ends], form) for name, form in ENDS.items()]
+        table.add_row(arm, str(len(runs)), *cells, "-" if None in seconds else duration(sum(seconds) / len(seconds)))
+    return table
+
+
+def _mean(values: list[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    return number(sum(known) / len(known) if known else None, form)
 
 
 class Screen:
@@ -107,7 +128,11 @@ class Screen:
 
     def ended(self, outcome: Outcome) -> None:
         why = f": {outcome.error}" if outcome.error else ""
-        self._say(f"{outcome.job.name}: {outcome.state} after {duration(outcome.seconds or 0)}{why}")
+        line = f"{outcome.job.name}: {outcome.state} after {duration(outcome.seconds or 0)}{why}"
+        if outcome.state == "failed":  # at once, above the table: the end may be hours away
+            self._print(line)
+        else:
+            self._say(line)
 
     def refresh(self) -> None:
         """Look into the run folders and show what is new, if it is time to."""
@@ -127,7 +152,10 @@ class Screen:
 
     def _say(self, line: str) -> None:
         if not self.live:
-            self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def _look(self, outcome: Outcome) -> tuple[dict | None, str]:
         """The newest step record of a job and the time it still needs."""
@@ -141,8 +169,8 @@ class Screen:
         return record, duration(rate * (outcome.job.recipe.total_steps - record["step"]))
 
     def _table(self) -> Table:
-        table = Table("arm", "seed", "step", "reward", "entropy", "tokens/s", "time left", "state")
-        if many := len(self.outcomes) > MANY:
+        table = Table("arm", "seed", "step", "reward", "entropy", "tokens/s", "time left", "state", box=box.SIMPLE_HEAD)
+        if many := len(self.outcomes) > self.console.height - FRAME:
             finished = sum(outcome.state == "finished" for outcome in self.outcomes)
             table.caption = f"{finished} of {len(self.outcomes)} runs finished"
         for outcome in self.outcomes:

@@ -235,7 +235,10 @@ def _existing(recipe: Recipe, out: Path, resume: bool) -> Run | None:
         return None
     store = Run.open(out)
     if not resume:
-        raise Or1labError(f"{out} already holds a run: continue it with --resume, or write elsewhere with --out")
+        raise Or1labError(
+            f"{out} already holds a run: continue it with --resume, or write elsewhere with --out (in a notebook: the "
+            "parameters resume and out)"
+        )
     if store.manifest["recipe_hash"] != recipe_hash(recipe):
         raise UsageError(
             f"{out} holds a run of another recipe; `or1lab runs show {out}` prints it. Use its recipe, or another --out"

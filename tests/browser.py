@@ -22,7 +22,7 @@ class Page:
     """One tab. `events` are those of the domains Network, Runtime and Log since it was opened."""
 
     def __init__(self, address: str) -> None:
-        self.socket = websocket.create_connection(address, suppress_origin=True, timeout=120)
+        self.socket = websocket.create_connection(address, suppress_origin=True, timeout=300)
         self.events: list[dict[str, Any]] = []
         self.number = 0
         for domain in ("Page", "Network", "Runtime", "Log"):

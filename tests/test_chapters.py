@@ -207,7 +207,7 @@ def test_a_panel_without_runs_says_so(tmp_path):
     shelf.arms("filters").pop("all"), shelf.arms("filters").pop("offline")
     chapter = Chapter(str(tmp_path))
     chapter.shelf = shelf
-    first, second, third, fourth = chapter.figure("filters").axes
+    first, second, third, fourth = chapter.figure("filters").figure.axes
     assert [text.get_text() for axes in (first, second) for text in axes.texts] == [NO_RUN] * 2
     assert third.lines and fourth.lines and not first.lines
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 
 from or1lab import figures, paper, paper_figures
 from or1lab import measured as measuring
@@ -121,10 +121,17 @@ def test_figure_8_in_tokens_and_percent():
 # ------------------------------------------------------------------------------------------------- drawing
 
 
+CROWDED = {("figure3", True), ("figure5b", False), ("figure8", True)}  # with our evaluations (True), or without
+
+
+@pytest.mark.parametrize("width", (style.WIDTH, 3.3), ids=("page", "column"))
 @pytest.mark.parametrize("rows", ([], SOME), ids=("paper", "ours"))
 @pytest.mark.parametrize("name", PAPER)
-def test_no_words_lie_on_each_other_or_outside(name, rows):
-    figure = drawn(PAPER[name](paper_figures.data(name, measured(rows))))
+def test_no_words_lie_on_each_other_or_outside(name, rows, width, request):
+    if width < style.NARROW and (name, bool(rows)) in CROWDED:
+        request.applymarker(pytest.mark.xfail(reason="words touch at a column's width", strict=True))
+    figure = drawn(PAPER[name](paper_figures.data(name, measured(rows)), width=width))
+    assert figure.get_figwidth() == width and min(text.get_fontsize() for text in figure.findobj(Text)) >= 8
     whole = figure.bbox
     words = [text for panel in figure.axes for text in panel.findobj(Annotation) if text.get_text()]
     words += [text for legend in figure.legends for text in legend.get_texts()]
@@ -183,10 +190,11 @@ def test_more_of_ours_than_there_is_room_for_is_said(tmp_path):
 def test_files_are_the_same_again_and_the_csv_holds_the_data(tmp_path):
     for out in ("a", "b"):
         made = make_figures(["figure5b"], tmp_path, tmp_path / out)
-    assert [path.name for path in made] == ["figure5b.png", "figure5b.pdf", "figure5b.csv"]
+    assert [path.name for path in made] == [f"figure5b.{kind}" for kind in ("png", "pdf", "csv", "txt")]
     for path in made:
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
-    data = pd.read_csv(made[-1])
+    data = pd.read_csv(made[2])
+    assert "read by eye" in made[3].read_text()
     assert list(data["y"]) == [12600, 5400, 8800, 11100] and set(data["read"]) == {"eye"}
 
 

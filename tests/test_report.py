@@ -54,7 +54,7 @@ def executed(*more, title="# The KL term\n*Does it help?*\n\nBoth arms share `st
         v4.new_markdown_cell(title),
         cell('results: str = "runs"', tags=["parameters"]),
         cell('results = "/somewhere/else"', tags=["injected-parameters"]),
-        cell("environment.environment()['packages']", shown(text_plain="{'python': '3.11'}")),
+        cell("notebook.opened()", printed("or1lab 1.0; python 3.11\n")),
         v4.new_markdown_cell("## Figure 11: KL & accuracy\nA word before."),
         cell("draw()", shown(image_png=png(), text_plain="<Figure size 1>")),
         cell("print(...)", printed("/a/path: a warning", "stderr"), printed(SENTENCES)),

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation
 
-from or1lab import paper, study_figures
+from or1lab import figures, paper, study_figures
 from or1lab.claims import load_claims, study
 from or1lab.errors import UsageError
 from or1lab.figures import make_figures
@@ -205,7 +205,29 @@ def test_a_mean_is_drawn_as_far_as_all_runs_reach(frames):
 def test_files_are_the_same_again_and_the_csv_holds_the_data(shelf, frames, tmp_path):
     written = make_figures(["alpha_prelim"], shelf.folder, tmp_path / "a")
     again = make_figures(["alpha_prelim"], shelf.folder, tmp_path / "b")
-    assert [path.name for path in written] == ["alpha_prelim.png", "alpha_prelim.pdf", "alpha_prelim.csv"]
+    assert [path.name for path in written] == [f"alpha_prelim.{kind}" for kind in ("png", "pdf", "csv", "txt")]
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
-    data = pd.read_csv(written[-1])
+    caption = " ".join(written[3].read_text().split())
+    assert caption.startswith("Two constant entropy coefficients. Does the run whose entropy collapses faster")
+    assert "n = 2 runs of each arm (α = 1e-3 (ours 0.02); α = 5e-3 (ours 0.1))" in caption
+    assert "the paper's Figure" in caption and "no interval is drawn" in caption
+    assert "Tier tiny; D_R = 16, gs = 8" in caption and caption.endswith("arms differ in alpha.")
+    data = pd.read_csv(written[2])
     assert list(data.columns) == study_figures.COLUMNS and len(data) == len(frames["alpha_prelim"])
+
+
+def test_a_narrow_figure_has_a_panel_a_row_and_letters_of_the_same_size(frames):
+    wide = draw("alpha_prelim", frames["alpha_prelim"])
+    narrow = drawing.draw(frames["alpha_prelim"], TABLE.figures["alpha_prelim"], TABLE.curves, width=3.3)
+    FigureCanvasAgg(narrow).draw()
+    assert len(narrow.axes) == len(wide.axes) and narrow.get_figwidth() == 3.3
+    assert len({axes.get_position().y0 for axes in narrow.axes}) == len(narrow.axes)
+    for text in (*narrow.legends[0].get_texts(), narrow._supxlabel, *(axes.yaxis.label for axes in narrow.axes)):
+        box = text.get_window_extent()
+        assert text.get_fontsize() >= 8 and box.x0 >= -1 and box.x1 <= narrow.bbox.x1 + 1, text.get_text()
+
+
+def test_every_figure_is_listed_with_what_it_shows_and_its_runs(shelf):
+    listed = {name: (shows, runs) for name, shows, runs in figures.listed(shelf.folder)}
+    assert {"demo", "figure1", *TABLE.figures} <= set(listed) and all(shows for shows, _ in listed.values())
+    assert listed["clip_higher"] == (study("clip_higher").title, "8 of 20") and listed["figure1"][1] == ""

@@ -16,6 +16,7 @@ from or1lab import sweep as sweeps
 from or1lab.errors import Or1labError, UsageError
 from or1lab.store import Run
 from or1lab.sweep import Experiment, expand, load_experiment, parse_seeds, run_sweep
+from or1lab.sweep_view import Screen
 
 PLAIN = {
     "name": "toy",
@@ -250,6 +251,21 @@ def test_a_run_of_a_living_process_is_not_started_twice(notebook, monkeypatch):
 def test_live_table_in_a_terminal(notebook):
     text = io.StringIO()
     console = Console(file=text, width=160, force_terminal=True)
-    result = run_sweep(experiment("good"), notebook=notebook, out=notebook.parent / "runs", console=console)
-    assert result.exit_code == 0
-    assert re.search(r"good.*0.*6/6.*0\.500.*finished", text.getvalue())
+    result = run_sweep(experiment("good", "fails"), notebook=notebook, out=notebook.parent / "runs", console=console)
+    shown = text.getvalue()
+    assert states(result) == {"good": "finished", "fails": "failed"}
+    assert re.search(r"good.*0.*6/6.*0\.500.*finished", shown)
+    quoted = "ValueError: the reward is not a number"
+    assert quoted in shown.partition("2 of")[0] and shown.count(quoted) == 2  # as it happens, and at the end
+    ended = shown[shown.rindex(quoted) :]
+    assert re.search(r"good +1 .*12 s", ended) and "1 of 2 runs finished" in ended and "--resume" in ended
+
+
+def test_of_many_jobs_a_low_terminal_shows_those_that_train_or_failed(notebook):
+    outcomes = [sweeps.Outcome(job, "waiting") for job in expand(experiment(seeds=list(range(20))))]
+    outcomes[30].state = "training"
+    console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True)
+    console.print(Screen(console, outcomes)._table())
+    shown = console.file.getvalue()
+    assert "0 of 40 runs finished" in shown and "starting" in shown and "waiting" not in shown
+    assert max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines())) <= 80

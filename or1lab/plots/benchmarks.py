@@ -6,11 +6,9 @@ figure; the star, levels and bars are printed in it; filled markers with 95% int
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -28,7 +26,8 @@ ACROSS = 6  # columns of the grid: rows of one, two or three panels
 class Parts:
     """What is drawn where: the paper's panels, ours, and the colour and marker of each series of ours."""
 
-    def __init__(self, frame: pd.DataFrame) -> None:
+    def __init__(self, frame: pd.DataFrame, width: float) -> None:
+        self.width = width
         names = list(dict.fromkeys(frame.loc[frame["read"] == "ours", "series"]))
         drawn = frame[(frame["read"] != "ours") | frame["series"].isin(names[:SERIES])]
         panels = {str(name): part for name, part in drawn.groupby("panel", sort=False)}
@@ -46,29 +45,32 @@ class Parts:
             lines.append(
                 f"Drawn are {SERIES} of our {len(names)} series at most, and {PANELS} suites; the CSV has all."
             )
-        self.note = "\n".join(textwrap.fill(line, 112) for line in [*lines, *frame.attrs.get("notes", ())])
+        self.note = "\n".join(style.filled(line, width) for line in [*lines, *frame.attrs.get("notes", ())])
 
     def figure(self, height: float, more: float) -> tuple[Figure, list[tuple[Axes, str, pd.DataFrame]]]:
         """A figure with the paper's panels in its first row, `height` inches, and ours below, `more` a row of two."""
-        rows = -(-len(self.ours) // 2)
-        made = Figure(figsize=(style.WIDTH, height + more * rows))
-        grid = made.add_gridspec(1 + rows, ACROSS, height_ratios=[height - 0.9, *[more] * rows])
+        pair = 1 if self.width < style.NARROW else 2  # of ours in a row
+        top = len(self.theirs) if pair == 1 else 1  # rows of the paper's panels
+        rows = -(-len(self.ours) // pair)
+        made = Figure(figsize=(self.width, height + (height - 0.9) * (top - 1) + more * rows))
+        grid = made.add_gridspec(top + rows, ACROSS, height_ratios=[*[height - 0.9] * top, *[more] * rows])
         panels = []
         for i, (name, part) in enumerate(self.theirs.items()):
-            span = ACROSS // len(self.theirs)
-            panels.append((made.add_subplot(grid[0, i * span : (i + 1) * span]), name, part))
+            span = ACROSS * top // len(self.theirs)
+            first = i * span % ACROSS
+            panels.append((made.add_subplot(grid[i * top // len(self.theirs), first : first + span]), name, part))
         for i, (name, part) in enumerate(self.ours.items()):
-            alone = i == len(self.ours) - 1 and i % 2 == 0
-            columns = slice(0, ACROSS) if alone else slice(i % 2 * ACROSS // 2, (i % 2 + 1) * ACROSS // 2)
-            panels.append((made.add_subplot(grid[1 + i // 2, columns]), f"{name} (ours)", part))
+            alone = i == len(self.ours) - 1 and i % pair == 0
+            columns = slice(0, ACROSS) if alone else slice(i % pair * ACROSS // pair, (i % pair + 1) * ACROSS // pair)
+            panels.append((made.add_subplot(grid[top + i // pair, columns]), f"{name} (ours)", part))
         if self.note:
             made.supxlabel(self.note, x=0.01, ha="left", fontsize=8)
         return made, panels
 
 
-def training_curve(frame: pd.DataFrame) -> Figure:
+def training_curve(frame: pd.DataFrame, width: float = style.WIDTH) -> Figure:
     """Figure 1: accuracy against the training step; released model as a star, its peers as dashed lines."""
-    parts = Parts(frame)
+    parts = Parts(frame, width)
     with style.theme():
         figure, panels = parts.figure(2.9, 1.8)
         for panel, name, part in panels:
@@ -87,7 +89,7 @@ def training_curve(frame: pd.DataFrame) -> Figure:
             panel.set_xlim(left=0)
             panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             _dress(panel, name, "training step", "accuracy (%)")
-        _legend(figure, [panel for panel, _, _ in panels])
+        _legend(figure, [panel for panel, _, _ in panels], width)
     return figure
 
 
@@ -99,40 +101,40 @@ def _level(panel: Axes, row: Any, i: int) -> None:
                    va="bottom" if i else "top", textcoords="offset points", fontsize=8)  # fmt: skip
 
 
-def bars(frame: pd.DataFrame) -> Figure:
+def bars(frame: pd.DataFrame, width: float = style.WIDTH) -> Figure:
     """Figures 2 and 3: finished models side by side on each suite. What we measured of one of them lies on its bar; all
     else that we measured has bars of its own in a second panel."""
     printed, ours = frame[frame["read"] == "printed"], frame[frame["read"] == "ours"]
     bar = set(zip(printed["panel"], printed["series"], strict=True))
     on_a_bar = [pair in bar for pair in zip(ours["panel"], ours["series"], strict=True)]
     own = ours[[not on for on in on_a_bar]]
-    parts = Parts(pd.concat([printed, own.assign(panel="ours")]))
+    parts = Parts(pd.concat([printed, own.assign(panel="ours")]), width)
     with style.theme():
-        figure = Figure(figsize=(style.WIDTH, 3.1 + 2.1 * bool(len(own))))
-        axes = figure.subplots(1 + bool(len(own)), 1, squeeze=False)[:, 0]
-        slots = list(dict.fromkeys(printed["series"]))
-        width = 0.86 / len(slots)
-        for i, (_, group) in enumerate(printed.groupby("panel", sort=False)):
-            for row in group.itertuples():
-                x, color = (
-                    i + (slots.index(row.series) - (len(slots) - 1) / 2) * width,
-                    style.COLORS[slots.index(row.series)],
-                )
-                axes[0].bar(x, row.y, 0.92 * width, color=color, label=row.series)
+        suites, slots = list(dict.fromkeys(printed["panel"])), list(dict.fromkeys(printed["series"]))
+        groups = [[suite] for suite in suites] if width < style.NARROW else [suites]  # of suites, a panel each
+        rows = len(groups) + bool(len(own))
+        figure = Figure(figsize=(width, 1.0 + 2.1 * rows))
+        axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
+        thick = 0.86 / len(slots)
+        for panel, group in zip(axes, groups, strict=False):
+            for row in printed[printed["panel"].isin(group)].itertuples():
+                slot = slots.index(row.series)
+                x, color = group.index(row.panel) + (slot - (len(slots) - 1) / 2) * thick, style.COLORS[slot]
+                panel.bar(x, row.y, 0.92 * thick, color=color, label=row.series)
                 over = ours[(ours["panel"] == row.panel) & (ours["series"] == row.series)]
-                _ours(axes[0], over.assign(x=x), label="measured here", color="black", marker="D", linewidth=0)
-                _number(axes[0], row.y, x, inside=len(over) > 0, color=color)
-        axes[0].set_xticks(range(printed["panel"].nunique()), list(dict.fromkeys(printed["panel"])))
+                _ours(panel, over.assign(x=x), label="measured here", color="black", marker="D", linewidth=0)
+                _number(panel, row.y, x, inside=len(over) > 0, color=color)
+            panel.set_xticks(range(len(group)), group)
         if len(own):
-            _own_bars(axes[1], own[own["series"].isin(list(parts.looks))], parts)
+            _own_bars(axes[-1], own[own["series"].isin(list(parts.looks))], parts)
         for panel in axes:
             panel.set_ylabel("accuracy (%)")
             panel.set_ylim(0, 100)
             panel.tick_params(axis="x", length=0)
             panel.grid(axis="x", visible=False)
-        _legend(figure, axes)
+        _legend(figure, axes, width)
         if notes := [*([OURS] if len(ours) else []), *frame.attrs.get("notes", ())]:
-            note = "\n".join(textwrap.fill(line, 112) for line in notes)
+            note = "\n".join(style.filled(line, width) for line in notes)
             figure.supxlabel(note, x=0.01, ha="left", fontsize=8)
     return figure
 
@@ -164,9 +166,9 @@ def _own_bars(panel: Axes, own: pd.DataFrame, parts: Parts) -> None:
     panel.set_xlim(-1, max(x - 1, 9))
 
 
-def token_efficiency(frame: pd.DataFrame) -> Figure:
+def token_efficiency(frame: pd.DataFrame, width: float = style.WIDTH) -> Figure:
     """Figure 5b: mean response length against accuracy; the stages of the paper's model in their order."""
-    parts = Parts(frame)
+    parts = Parts(frame, width)
     with style.theme():
         figure, panels = parts.figure(3.3, 2.1)
         for panel, name, part in panels:
@@ -189,13 +191,13 @@ def token_efficiency(frame: pd.DataFrame) -> Figure:
             panel.set_ylim(0, 1.15 * part["y"].max())
             panel.yaxis.set_major_formatter("{x:,.0f}")
             _dress(panel, name, "accuracy (%)", "mean length (tokens)")
-        _legend(figure, [panel for panel, _, _ in panels])
+        _legend(figure, [panel for panel, _, _ in panels], width)
     return figure
 
 
-def limits(frame: pd.DataFrame) -> Figure:
+def limits(frame: pd.DataFrame, width: float = style.WIDTH) -> Figure:
     """Figure 8: accuracy against the limit on the response, on a logarithmic axis."""
-    parts = Parts(frame)
+    parts = Parts(frame, width)
     with style.theme():
         figure, panels = parts.figure(3.4, 2.1)
         for panel, name, part in panels:
@@ -215,7 +217,7 @@ def limits(frame: pd.DataFrame) -> Figure:
             panel.xaxis.set_minor_locator(NullLocator())
             panel.set_ylim(bottom=0)
             _dress(panel, name, "limit on the response (tokens)", "accuracy (%)")
-        _legend(figure, [panel for panel, _, _ in panels])
+        _legend(figure, [panel for panel, _, _ in panels], width)
     return figure
 
 
@@ -237,7 +239,7 @@ def _dress(panel: Axes, title: str, x: str, y: str) -> None:
     panel.set_ylabel(y)
 
 
-def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
+def _legend(figure: Figure, axes: Iterable[Axes], width: float) -> None:
     """One legend above all panels, each name once, in as many columns as fit."""
     found: dict[str, Any] = {}
     for panel in axes:
@@ -245,9 +247,4 @@ def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
             found.setdefault(name, handle)
     if not found:
         return
-    names = list(found)
-    for columns in (4, 3, 2, 1):  # inches at 8.5 points: letters, and the handle with its space
-        parts = np.array_split(names, columns)  # as matplotlib fills them
-        if sum(0.6 + 0.072 * max(map(len, part), default=0) for part in parts) <= style.WIDTH:
-            break
-    figure.legend(found.values(), names, loc="outside upper left", ncols=columns)
+    figure.legend(found.values(), list(found), loc="outside upper left", ncols=style.legend_columns(list(found), width))

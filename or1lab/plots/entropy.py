@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from or1lab.plots import style
 
 
-def arms(frame: pd.DataFrame) -> Figure:
+def arms(frame: pd.DataFrame, width: float = style.WIDTH) -> Figure:
     """The arms of an experiment side by side (the form of the paper's Figures 16 and 17): entropy, and test accuracy.
 
     Each run is a thin line, the mean of an arm a thick one with markers, drawn as far as all its runs reach.
@@ -21,8 +21,9 @@ def arms(frame: pd.DataFrame) -> Figure:
         frame: as made by `results.curves`; arms appear in the order of their first rows.
     """
     with style.theme():
-        figure, axes = style.figure(3.0, columns=2)
-        entropy, accuracy = axes[0]
+        narrow = width < style.NARROW
+        figure = Figure(figsize=(width, 5.2 if narrow else 3.0))
+        entropy, accuracy = figure.subplots(1 + narrow, 2 - narrow).flat
         handles = []
         for i, (label, arm) in enumerate(frame.groupby("label", sort=False)):
             look: dict[str, Any] = {"color": style.COLORS[i], "marker": style.MARKERS[i]}
@@ -33,10 +34,10 @@ def arms(frame: pd.DataFrame) -> Figure:
         entropy.set_ylabel("rollout entropy (nats per token)")
         entropy.set_ylim(bottom=0)  # collapse is nearness to zero
         accuracy.set_ylabel("test accuracy (share correct)")
-        for panel in axes[0]:
+        for panel in (entropy, accuracy):
             panel.set_xlabel("training step")
             panel.margins(x=0.02)
-        figure.legend(handles=handles, loc="outside upper left", ncols=2)
+        figure.legend(handles=handles, loc="outside upper left", ncols=2 - narrow)
     return figure
 
 

@@ -6,7 +6,6 @@ all runs of the arm reach. A colour and a marker stand for the same arm in all p
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,10 +43,11 @@ MARKED = 9  # markers along a curve
 STEPS = (1, 2, 2.5, 5, 10)  # between ticks, but for powers of ten
 
 
-def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve]) -> Figure:
+def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve], width: float = style.WIDTH) -> Figure:
     """A figure of `experiments/figures.yaml` from its frame (`study_figures.data`, whose attributes it needs).
 
     A panel with curves of the paper has a row to itself, theirs on the left; the others stand two in a row.
+    In a narrow figure every panel has a row.
     """
     rows: list[list[tuple[str, str, Panel]]] = []  # per row: name in the frame, whose, panel
     for name, panel in zip(spec.names, spec.panels, strict=True):
@@ -57,9 +57,11 @@ def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve]) -> Figure:
             rows[-1].append((name, "ours", panel))
         else:
             rows.append([(name, "ours", panel)])
+    if width < style.NARROW:
+        rows = [[panel] for row in rows for panel in row]
     looks = _looks(frame)
     with style.theme():
-        made = Figure(figsize=(style.WIDTH, 0.9 + (2.15 if len(rows) < 4 else 1.85) * len(rows)))
+        made = Figure(figsize=(width, 0.9 + (2.15 if len(rows) < 4 else 1.85) * len(rows)))
         grid = made.add_gridspec(len(rows), 2)
         notes: dict[str, list[str]] = {}
         for i, row in enumerate(rows):
@@ -86,8 +88,8 @@ def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve]) -> Figure:
                     axes.axvline(step, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
                 if spec.target and target and curve.y == "entropy/rollout":
                     axes.axhline(target, color=GREY, linestyle="--", linewidth=0.9, zorder=1)
-        _legend(made, frame, looks, spec)
-        made.supxlabel(_note(frame, spec, notes), x=0.01, ha="left", fontsize=8)
+        _legend(made, frame, looks, spec, width)
+        made.supxlabel(_note(frame, spec, notes, width), x=0.01, ha="left", fontsize=8)
         return made
 
 
@@ -205,7 +207,7 @@ def places(places: tuple[str, ...]) -> str:
     return f"{kind} {' and '.join(item.partition('_')[2] for item in items)}"
 
 
-def _legend(made: Figure, frame: pd.DataFrame, looks: dict[str, dict[str, Any]], spec: Spec) -> None:
+def _legend(made: Figure, frame: pd.DataFrame, looks: dict[str, dict[str, Any]], spec: Spec, width: float) -> None:
     """One legend above all panels: our arms with their runs, then what the paper alone has, hollow."""
     shown = set(frame.loc[~frame["panel"].isin(_bars(spec)), "series"])
     handles, names, plain = [], [], []
@@ -221,11 +223,7 @@ def _legend(made: Figure, frame: pd.DataFrame, looks: dict[str, dict[str, Any]],
         handles.append(Line2D([], [], **look, **face))
         names.append(style.symbols(label))
         plain.append(label)  # as long as it is printed
-    for columns in (4, 3, 2, 1):
-        parts = np.array_split(np.array(plain, dtype=object), columns)
-        if sum(0.6 + 0.072 * max(map(len, part), default=0) for part in parts) <= style.WIDTH:
-            break
-    made.legend(handles, names, loc="outside upper left", ncols=columns)
+    made.legend(handles, names, loc="outside upper left", ncols=style.legend_columns(plain, width))
 
 
 def _bars(spec: Spec) -> set[str]:
@@ -233,7 +231,7 @@ def _bars(spec: Spec) -> set[str]:
     return {panel.curve for panel in spec.panels if panel.study}
 
 
-def _note(frame: pd.DataFrame, spec: Spec, notes: dict[str, list[str]]) -> str:
+def _note(frame: pd.DataFrame, spec: Spec, notes: dict[str, list[str]], width: float) -> str:
     lines = []
     for read, told in (("eye", BY_EYE), ("printed", PRINTED)):
         if read in notes:
@@ -244,4 +242,4 @@ def _note(frame: pd.DataFrame, spec: Spec, notes: dict[str, list[str]]) -> str:
     if spec.target and frame.attrs["target"]:
         lines.append(TARGET)
     text = [" ".join(lines), spec.note]
-    return "\n".join(style.symbols(textwrap.fill(line, 122)) for line in text if line)
+    return "\n".join(style.symbols(style.filled(line, width)) for line in text if line)

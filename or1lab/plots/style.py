@@ -1,6 +1,8 @@
 """The look of all figures: `or1lab.mplstyle` on top of seaborn's theme, Okabe-Ito colours, print width.
 
-Figures are made without pyplot, so that nothing depends on the state of a notebook or of another figure:
+Letters have 8 to 9 points whatever the width, so a figure is drawn as wide as it is printed, and never scaled: WIDTH by
+default, any other by `or1lab figures --width`. Figures are made without pyplot, so that nothing depends on the state of
+a notebook or of another figure:
 
     figure, axes = style.figure(2.9, columns=2)
 """
@@ -8,17 +10,20 @@ Figures are made without pyplot, so that nothing depends on the state of a noteb
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import seaborn
 from matplotlib.figure import Figure
 
 FILE = Path(__file__).with_name("or1lab.mplstyle")
 WIDTH = 6.9  # inches: both columns of a printed page
+NARROW = 5.0  # inches: below, panels stand under each other
 COLORS = tuple(entry["color"] for entry in matplotlib.rc_params_from_file(FILE)["axes.prop_cycle"])
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # with the colours, so that a line is known in grey print too
 
@@ -35,6 +40,20 @@ def figure(height: float, *, rows: int = 1, columns: int = 1) -> tuple[Figure, A
     """A figure of print width and `height` inches, and its array of axes. Call it inside `theme`."""
     made = Figure(figsize=(WIDTH, height))
     return made, made.subplots(rows, columns, squeeze=False)
+
+
+def filled(text: str, width: float) -> str:
+    """A text of 8 points in lines that fit into `width` inches."""
+    return textwrap.fill(text, int(16.2 * width))
+
+
+def legend_columns(names: Sequence[str], width: float) -> int:
+    """In how many columns a legend of 8.5 points fits into `width` inches: letters, and handles with their space."""
+    for columns in (4, 3, 2):
+        parts = np.array_split(np.array(names, dtype=object), columns)  # as matplotlib fills them
+        if sum(0.6 + 0.072 * max(map(len, part), default=0) for part in parts) <= width:
+            return columns
+    return 1
 
 
 def symbols(text: str) -> str:
