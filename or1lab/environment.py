@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -39,7 +40,9 @@ def environment() -> dict[str, Any]:
 @cache
 def installed() -> dict[str, str]:
     """Every package of this environment with its version, by name: as this process found it."""
-    found = {str(one.metadata["Name"]): one.version for one in metadata.distributions()}
+    # setuptools, once imported, adds copies of packages that are its own affair.
+    places = [place for place in sys.path if not place.endswith("_vendor")]
+    found = {str(one.metadata["Name"]): one.version for one in metadata.distributions(path=places)}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 

@@ -121,15 +121,10 @@ def test_figure_8_in_tokens_and_percent():
 # ------------------------------------------------------------------------------------------------- drawing
 
 
-CROWDED = {("figure3", True), ("figure5b", False), ("figure8", True)}  # with our evaluations (True), or without
-
-
 @pytest.mark.parametrize("width", (style.WIDTH, 3.3), ids=("page", "column"))
 @pytest.mark.parametrize("rows", ([], SOME), ids=("paper", "ours"))
 @pytest.mark.parametrize("name", PAPER)
-def test_no_words_lie_on_each_other_or_outside(name, rows, width, request):
-    if width < style.NARROW and (name, bool(rows)) in CROWDED:
-        request.applymarker(pytest.mark.xfail(reason="words touch at a column's width", strict=True))
+def test_no_words_lie_on_each_other_or_outside(name, rows, width):
     figure = drawn(PAPER[name](paper_figures.data(name, measured(rows)), width=width))
     assert figure.get_figwidth() == width and min(text.get_fontsize() for text in figure.findobj(Text)) >= 8
     whole = figure.bbox

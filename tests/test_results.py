@@ -101,7 +101,7 @@ def test_a_single_run_has_no_interval_and_says_so(tmp_path):
 
 def test_figures_hold_the_data_of_the_runs(runs):
     written = make_figures(["demo"], runs, runs / "out")
-    assert [path.name for path in written] == ["demo.png", "demo.pdf", "demo.csv"]
+    assert [path.name for path in written] == ["demo.png", "demo.pdf", "demo.csv", "demo.txt"]
     data = pd.read_csv(runs / "out" / "demo.csv")
     assert len(data) == 6 * (8 + 3) and set(data["arm"]) == set(ARMS)
     picture = matplotlib.image.imread(runs / "out" / "demo.png")

@@ -139,7 +139,7 @@ def test_overrides_keep_their_types():
     job = expand(experiment(set=values))[0]
     assert (job.recipe.entropy, job.recipe.alpha, job.recipe.c_max) == ("constant", 1e-5, None)
     assert job.recipe.stages[0].T == 200
-    assert job.parameters(False)["overrides"] == list(job.overrides)
+    assert job.parameters["overrides"] == list(job.overrides)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ figure; the star, levels and bars are printed in it; filled markers with 95% int
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -162,7 +163,8 @@ def _own_bars(panel: Axes, own: pd.DataFrame, parts: Parts) -> None:
             _ours(panel, one, color="black", marker="D", linewidth=0)
             x += 1
         x += 1
-    panel.set_xticks(list(ticks.values()), [f"{name}\n(ours)" for name in ticks])
+    names = [name.replace(" ", "\n") if parts.width < style.NARROW else name for name in ticks]
+    panel.set_xticks(list(ticks.values()), [f"{name}\n(ours)" for name in names])
     panel.set_xlim(-1, max(x - 1, 9))
 
 
@@ -176,7 +178,7 @@ def token_efficiency(frame: pd.DataFrame, width: float = style.WIDTH) -> Figure:
             panel.plot(eye["x"], eye["y"], color=style.COLORS[0], linestyle=":", linewidth=1.2)
             last = eye["x"].min() + 0.75 * (eye["x"].max() - eye["x"].min())
             for i, row in enumerate(eye.itertuples()):
-                alone = len(eye) == len(part)  # with ours between them, names go to the legend
+                alone = len(eye) == len(part) and width >= style.NARROW  # else names go to the legend
                 panel.plot(row.x, row.y, color=style.COLORS[0], marker="o" if alone else style.MARKERS[i], markersize=6,
                            markerfacecolor="white", linestyle="none", label="" if alone else row.series)  # fmt: skip
                 if alone:  # clear of the line that rises to the right
@@ -212,7 +214,8 @@ def limits(frame: pd.DataFrame, width: float = style.WIDTH) -> Figure:
                                markerfacecolor="white", label=str(series))  # fmt: skip
             panel.set_xscale("log", base=2)
             told = part.loc[part["read"] == "eye", "x"]
-            panel.set_xticks(sorted(set(told if len(told) else part["x"])))
+            ticks = sorted(set(told if len(told) else part["x"]))
+            panel.set_xticks([T for T in ticks if width >= style.NARROW or math.log2(T).is_integer()])
             panel.xaxis.set_major_formatter(FuncFormatter(_limit))
             panel.xaxis.set_minor_locator(NullLocator())
             panel.set_ylim(bottom=0)

@@ -110,7 +110,7 @@ def test_kill_9_of_a_sweep_then_resume_does_nothing_twice_and_loses_nothing(note
 @needs_proc
 def test_killed_papermill_takes_its_kernel_along(notebook):
     job = expand(experiment("hangs"), out=notebook.parent / "runs")[0]
-    process = notebooks.start(notebook, job.executed, job.parameters(False), log=job.log)
+    process = notebooks.start(notebook, job.executed, job.parameters, log=job.log)
     wait_for(lambda: in_step_3(notebook, ("hangs",)))
     assert job.state == "running"
     process.kill()
