@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import site
 import subprocess
 import sys
 from functools import cache
@@ -40,8 +41,8 @@ def environment() -> dict[str, Any]:
 @cache
 def installed() -> dict[str, str]:
     """Every package of this environment with its version, by name: as this process found it."""
-    # setuptools, once imported, adds copies of packages that are its own affair.
-    places = [place for place in sys.path if not place.endswith("_vendor")]
+    # Not all of sys.path: setuptools and ray, once imported, put copies there that are their own affair.
+    places = [place for place in [*site.getsitepackages(), site.getusersitepackages()] if place in sys.path]
     found = {str(one.metadata["Name"]): one.version for one in metadata.distributions(path=places)}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 

@@ -190,7 +190,7 @@ def test_a_sweep_at_a_tier_is_a_grid_of_its_own(tmp_path):
     assert "N_reuse=4" in text.getvalue() and "estimated time: ?" in text.getvalue()
     whole = run_sweep(EXPERIMENTS, tier="1.5b", dry_run=True, out=tmp_path, console=Console(file=StringIO()))
     assert len(whole.outcomes) == 228 and {o.job.experiment.recipe for o in whole.outcomes} == {"1.5b"}
-    parameters = result.outcomes[0].job.parameters(False)
+    parameters = result.outcomes[0].job.parameters
     assert (parameters["recipe"], parameters["experiment"]) == ("7b", "sgd_steps-7b")
     assert "D_R=64" in parameters["overrides"]
 
