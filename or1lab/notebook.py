@@ -17,9 +17,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from pydantic import TypeAdapter, ValidationError
@@ -27,6 +27,10 @@ from pydantic import TypeAdapter, ValidationError
 from or1lab.environment import environment
 from or1lab.errors import Or1labError, UsageError, check_names, did_you_mean
 from or1lab.store import full_disk_explained, held
+
+if TYPE_CHECKING:
+    from ipywidgets import Widget
+    from matplotlib.figure import Figure
 
 KERNEL = "python3"  # of the running interpreter, see `start`
 JOB_LOCK = ".job.lock"
@@ -84,6 +88,28 @@ def opened() -> None:
     told = environment()
     versions = " ".join(f"{package} {version}," for package, version in told["packages"].items())
     print(f"or1lab {told['code']['version']}; {versions.rstrip(',')}")
+
+
+def slide(show: Callable[..., tuple[Figure, str]], *sliders: Widget) -> None:
+    """Show sliders, and below them what `show` gives for their values, by their descriptions: a figure and a sentence,
+    replaced as a slider moves.
+
+    Not ipywidgets' `interact`: its output widget now and then keeps a notebook that nobody looks at waiting for ever.
+    """
+    from IPython.display import Pretty, display
+
+    def parts() -> tuple[Figure, Pretty]:
+        figure, text = show(**{slider.description: slider.value for slider in sliders})
+        return figure, Pretty(text)
+
+    def redraw(_: Any) -> None:
+        for place, part in zip(places, parts(), strict=True):
+            place.update(part)
+
+    display(*sliders)
+    places = [display(part, display_id=True) for part in parts()]
+    for slider in sliders:
+        slider.observe(redraw, "value")
 
 
 def _assignments(source: str) -> dict[str, str]:

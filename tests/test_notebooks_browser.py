@@ -153,7 +153,7 @@ def test_the_quickstart_trains_a_policy_and_its_sliders_redraw_its_figures(lab):
         handles = f"{NOTEBOOK}.node.querySelectorAll('.widget-slider .noUi-handle')"
         assert page.ask(f"{handles}.length") == 4  # right ones of a group; both ends of the clip; alpha
         for i in range(4):
-            area = f"{handles}[{i}].closest('.widget-interact')"
+            area = f"{handles}[{i}].closest('.jp-OutputArea')"
             picture, said = f"{area}.querySelector('img').src", f"{area}.querySelector('pre').textContent"
             before = page.ask(picture), page.ask(said)
             page.ask(f"{handles}[{i}].focus()")
