@@ -169,4 +169,4 @@ def test_the_site_builds_and_needs_no_network(tmp_path):
     assert {page.stem for page in DOCS.glob("*.md")} <= set(pages)
     for name, page in pages.items():
         assert not re.search(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?:https?:)?//', page), name
-    assert "<math" in pages["algorithm"] and "stages.0.steps" in pages["recipe"] and "or1lab sweep" in pages["cli"]
+    assert "<math" in pages["algorithm"] and "stages.0.steps" in pages["recipe"] and 'id="or1lab-sweep"' in pages["cli"]
