@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -91,13 +90,20 @@ def _runs(counts: dict[str, int]) -> str:
 
 def _settings(recipes: dict[str, Recipe]) -> str:
     """What all arms have in common, and what they differ in."""
-    told: dict[str, list[Any]] = {knob: [getattr(recipe, knob) for recipe in recipes.values()] for knob in KNOBS}
-    told["T"] = ["/".join(str(recipe.stage(i).T) for i in range(len(recipe.stages))) for recipe in recipes.values()]
+    told = {knob: [_by_stage(recipe, knob) for recipe in recipes.values()] for knob in (*KNOBS, "T")}
     told["steps"] = ["/".join(str(stage.steps) for stage in recipe.stages) for recipe in recipes.values()]
-    entropy = set(told["entropy"])
+    entropy = {kind for value in told["entropy"] for kind in value.split("/")}
     for knob, kinds in (("alpha", {"constant"}), ("tgt_ent", {"paper", "released", "trl"})):
         if not entropy & kinds:  # of no effect
             del told[knob]
     same = [f"{knob} = {values[0]}" for knob, values in told.items() if len(set(values)) == 1]
     differ = [knob for knob, values in told.items() if len(set(values)) > 1]
+    others = Recipe.model_fields.keys() - {*KNOBS, "T", "stages", "seed"}
+    differ += [knob for knob in sorted(others) if len({repr(getattr(recipe, knob)) for recipe in recipes.values()}) > 1]
     return ", ".join(same) + (f"; arms differ in {', '.join(differ)}" if differ else "")
+
+
+def _by_stage(recipe: Recipe, knob: str) -> str:
+    """The value of a knob; where stages differ, those of all: 34/80."""
+    values = [str(getattr(recipe.stage(i), knob)) for i in range(len(recipe.stages))]
+    return values[0] if len(set(values)) == 1 else "/".join(values)

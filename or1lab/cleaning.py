@@ -82,10 +82,17 @@ def clean(
         for path in going:
             if users := used.get(path.resolve(), []) + lineage.children(path):
                 left[str(path)] = f"{users[0]} started from it"
-            elif not path.is_symlink():
-                removed[str(path)] = _size(path)
-                if not dry_run:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            elif path.resolve() != run.folder.resolve() / path.parent.name / path.name:
+                left[str(path)] = "a link leads to it: what lies elsewhere may be another run's"
+            else:
+                size = _size(path)
+                try:
+                    if not dry_run:
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+                except OSError as error:
+                    left[str(path)] = f"it could not be removed whole ({error.strerror})"
+                else:
+                    removed[str(path)] = size
     return Cleaned(removed, left, dry_run)
 
 
@@ -101,7 +108,8 @@ def _checkpoints(run: Run, keep: str | None) -> list[Path]:
     there = checkpoints(run.folder / "checkpoints") if keep else []
     if not there:
         return []
-    stay = {there[-1]} if keep == "last" or not (run.folder / "checkpoints" / "final").is_dir() else set()
+    final = any((run.folder / "checkpoints" / "final").glob("*.safetensors"))
+    stay = {there[-1]} if keep == "last" or not final else set()
     if keep == "best":
         best = best_step(run)
         stay |= {path for path in there if best and step_of(path) == best["step"]}
@@ -110,6 +118,7 @@ def _checkpoints(run: Run, keep: str | None) -> list[Path]:
 
 def _rollouts(run: Run, keep: str | None) -> list[Path]:
     there = sorted((run.folder / "rollouts").glob("step-*.parquet")) if keep else []
+    there = [path for path in there if re.fullmatch(r"step-\d+", path.stem)]
     every = int(keep.removeprefix("every=")) if keep and keep.startswith("every=") else 0
     last = [] if keep == "none" else there[-1:]
     return [path for path in there if path not in last and not (every and _step(path) % every == 0)]

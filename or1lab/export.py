@@ -45,6 +45,7 @@ def export(name: str, out: Path) -> dict[str, Any]:
         UsageError: no run, no such model in it, a packed run, a folder that is not empty.
         Or1labError: the run is not finished and no step is named; no room on the disk.
     """
+    out = out.absolute()
     folder = Path(name) if Path(name).is_dir() else Path(name.rpartition("@")[0] or name)
     run = tracker.open_run(folder)
     if (run.folder / PACKED_METRICS).exists():

@@ -76,9 +76,9 @@ def opened() -> None:
     shell = get_ipython()
     cells = list(map(_assignments, shell.user_ns["In"])) if shell else []
     types = {name: kind for cell in cells for name, kind in cell.items() if kind}
-    for cell, source in zip(cells, shell.user_ns["In"] if shell else [], strict=True):
-        if source.startswith(INJECTED):
-            check_names(cell, types, "parameter")
+    sources = shell.user_ns["In"] if shell else []
+    injected = [cell for cell, source in zip(cells, sources, strict=True) if source.startswith(INJECTED)]
+    check_names(injected[-1] if injected else [], types, "parameter")  # the last: it may have been mended by hand
     for name, kind in types.items():
         value = shell.user_ns[name]
         try:

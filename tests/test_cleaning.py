@@ -79,6 +79,16 @@ def test_what_another_run_started_from_stays(tmp_path):
     assert "far/away started from it" in done.left[str(marked)] and str(named) in done.left
 
 
+def test_nothing_goes_through_a_linked_folder(tmp_path):
+    run, elsewhere = make(tmp_path / "runs" / "a"), tmp_path / "elsewhere"
+    (run.folder / "rollouts").rename(elsewhere)
+    (run.folder / "rollouts").symlink_to(elsewhere)
+    before = sorted(elsewhere.iterdir())
+    done = clean(tmp_path / "runs", None, "none", dry_run=False)
+    assert before and sorted(elsewhere.iterdir()) == before and not done.removed
+    assert all("a link leads to it" in why for why in done.left.values()) and len(done.left) == len(before)
+
+
 def test_the_only_model_of_a_run_and_links_stay(tmp_path):
     run = make(tmp_path / "a")
     (run.folder / "checkpoints" / "final").rename(tmp_path / "elsewhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from or1lab.backends import Backend, Handle
 from or1lab.backends.task import Task
+from or1lab.errors import Or1labError
 from or1lab.notebook import JOB_LOCK
 from or1lab.pack import pack
 from or1lab.store import Run, is_locked
@@ -88,4 +90,5 @@ def _settle(outcome: Outcome, error: str, lag: float) -> None:
         outcome.state = "failed"
         outcome.error = error or "the notebook ended, but its run is not finished"
         if job.state == "interrupted":  # the kernel could not write down its own death
-            Run.open(job.folder).update_manifest(status="failed", error=outcome.error)
+            with contextlib.suppress(Or1labError):  # nor can we, on a full disk; the other jobs go on
+                Run.open(job.folder).update_manifest(status="failed", error=outcome.error)

@@ -112,7 +112,9 @@ class Shared:
         if processes() > 1:
             everyones: list[Any] = [None] * processes()
             dist.all_gather_object(everyones, self.engine.alarms)
-            self.alarms = [f"process {n}: {told}" for n, alarms in enumerate(everyones) for told in alarms]
+            self.alarms = [
+                f"process {n}: {told}" for n in range(0, processes(), self.unit) for told in everyones[n]
+            ]
         return samples
 
     def sync(self, named_weights: Iterable[tuple[str, torch.Tensor]]) -> None:
