@@ -22,7 +22,9 @@ PAPER = {  # the paper's figures that are drawn from its numbers
     "figure5b": "The paper's Figure 5b: mean length of the responses against accuracy",
     "figure8": "The paper's Figure 8: accuracy under shorter limits on the response",
 }
-KNOBS = ("D_R", "gs", "D_T", "N_reuse", "tau", "lr", "clip_low", "clip_high", "entropy", "alpha", "tgt_ent", "mask")
+KNOBS = (
+    "D_R", "gs", "D_T", "N_reuse", "tau", "lr", "clip_low", "clip_high", "beta", "entropy", "alpha", "tgt_ent", "mask",
+)  # fmt: skip
 NO_INTERVAL = "Every run is a thin line or a dot, the mean of an arm a thick line or a bar; no interval is drawn."
 OVER_PROBLEMS = "Bars and bands are 95% intervals over problems, not over runs."
 
