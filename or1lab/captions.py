@@ -66,7 +66,7 @@ def caption(name: str, data: pd.DataFrame, measured: Measured, tier: str = TINY)
             parts.append(f"Hollow: the paper's {', '.join(dict.fromkeys(places((place,)) for place in theirs))}.")
         counts = {spec.labels.get(arm, arm): n for arm, n in data.attrs["seeds"].items()}
     parts += [_runs(counts), NO_INTERVAL]
-    recipes = {job.arm: job.recipe for job in expand(experiment)}
+    recipes = {job.arm: job.recipe for job in expand(experiment, experiment.seeds[:1])}
     parts.append(f"Tier {tier}; {_settings(recipes)}.")
     return " ".join(parts)
 
@@ -92,7 +92,8 @@ def _runs(counts: dict[str, int]) -> str:
 
 def _settings(recipes: dict[str, Recipe]) -> str:
     """What all arms have in common, and what they differ in."""
-    told = {knob: [_by_stage(recipe, knob) for recipe in recipes.values()] for knob in (*KNOBS, "T")}
+    stages = [[recipe.stage(i) for i in range(len(recipe.stages))] for recipe in recipes.values()]
+    told = {knob: [_by_stage(own, knob) for own in stages] for knob in (*KNOBS, "T")}
     told["steps"] = ["/".join(str(stage.steps) for stage in recipe.stages) for recipe in recipes.values()]
     entropy = {kind for value in told["entropy"] for kind in value.split("/")}
     for knob, kinds in (("alpha", {"constant"}), ("tgt_ent", {"paper", "released", "trl"})):
@@ -105,7 +106,7 @@ def _settings(recipes: dict[str, Recipe]) -> str:
     return ", ".join(same) + (f"; arms differ in {', '.join(differ)}" if differ else "")
 
 
-def _by_stage(recipe: Recipe, knob: str) -> str:
+def _by_stage(stages: list[Recipe], knob: str) -> str:
     """The value of a knob; where stages differ, those of all: 34/80."""
-    values = [str(getattr(recipe.stage(i), knob)) for i in range(len(recipe.stages))]
+    values = [str(getattr(stage, knob)) for stage in stages]
     return values[0] if len(set(values)) == 1 else "/".join(values)

@@ -32,6 +32,7 @@ class Follower:
         self.records: list[dict[str, Any]] = []
         self.total = Recipe.model_validate(run.manifest["recipe"]).total_steps
         self._file, self._offset = 0, 0  # the inode, and where its next line begins
+        self._answers: tuple[tuple[int, int], tuple[int, list[dict[str, Any]]]] | None = None  # by file and records
 
     def look(self) -> bool:
         """Take in what was written since the last look; whether there was anything."""
@@ -69,6 +70,14 @@ class Follower:
         """All values of a metric, those of SGD steps left out."""
         told = (record.get(name) for record in self.records if record["kind"] != "sgd")
         return [value for value in told if value is not None and value == value]
+
+    @property
+    def answers(self) -> tuple[int, list[dict[str, Any]]]:
+        """`answers` of the run, read again only where there are new records: a file may have tens of MB."""
+        seen = self._file, len(self.records)
+        if self._answers is None or self._answers[0] != seen:
+            self._answers = seen, answers(self.run)
+        return self._answers[1]
 
     @property
     def step(self) -> int:

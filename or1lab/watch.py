@@ -14,7 +14,7 @@ from rich.text import Text
 from or1lab import tracker
 from or1lab.data_view import safe
 from or1lab.errors import UsageError
-from or1lab.following import TIMES, Follower, answers
+from or1lab.following import TIMES, Follower
 from or1lab.manifest import MANIFEST
 from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 
@@ -108,7 +108,7 @@ def page(one: Follower, console: Console) -> RenderableType:
             table.add_row(word, number(values[-1], form), curve(values, PLAIN_BARS if ascii_only else BARS))
     times = {name.partition("/")[2]: one.newest(name) for name in TIMES}
     told = ", ".join(f"{name} {value:.2f}" for name, value in times.items() if value is not None)
-    step, sampled = answers(one.run)
+    step, sampled = one.answers
     parts: list[RenderableType] = [title, table, Text(f" seconds: {told}" if told else " no step yet")]
     if sampled:
         parts.append(Text(f" answers of step {step}", "bold"))

@@ -137,3 +137,15 @@ def test_watching_in_a_notebook_draws_until_the_end(run, monkeypatch):
     assert [len(metrics) for _, metrics, *_ in drawn] == [0, 1, 2] and "finished, step 2 of 8" in drawn[-1][0]
     run.write_rollouts(1, pd.DataFrame({"prompt": ["1"], "response": ["<img src=x>"], "correct": [1], "reason": ["x"]}))
     assert "<img" not in live.sampled(run) and "&lt;img" in live.sampled(run)
+
+
+def test_answers_are_read_again_only_when_there_is_something_new(run, monkeypatch):
+    reads = []
+    monkeypatch.setattr("or1lab.following.answers", lambda _: reads.append(1) or (len(reads), []))
+    one = Follower(run)
+    step(run, 1)
+    one.look()
+    assert one.answers == one.answers == (1, []) and len(reads) == 1
+    step(run, 2)
+    one.look()
+    assert one.answers == (2, []) and len(reads) == 2
