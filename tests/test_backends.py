@@ -18,9 +18,11 @@ from rich.console import Console
 from or1lab.backends import local, open_backend
 from or1lab.backends import task as tasks
 from or1lab.backends.task import Task
+from or1lab.backends.work import _settle
 from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import ROOT
-from or1lab.sweep import Experiment, expand, run_sweep
+from or1lab.store import Run
+from or1lab.sweep import Experiment, Outcome, expand, run_sweep
 from tests.broken_runs import SMALL, steady, step_of, wait_for
 from tests.test_sweep import experiment, notebook, starts, states, steps, sweep  # noqa: F401 (a fixture)
 
@@ -116,6 +118,19 @@ def test_without_gpus_nothing_is_set(tmp_path, monkeypatch):
     assert (pool.room, pool.each) == (2, 0)
     with pytest.raises(Or1labError, match=r"--gpus 2, but this machine has 0 \(CUDA_VISIBLE_DEVICES=\)"):
         open_backend("local", 2, 2, {}, tmp_path)
+
+
+def test_a_disk_too_full_to_write_down_a_jobs_end_leaves_the_sweep(tmp_path, monkeypatch):
+    job = expand(experiment("a"), out=tmp_path)[0]
+    Run.create(job.folder, recipe=job.recipe.resolved())
+
+    def full(*_, **__):
+        raise Or1labError("the disk is full")
+
+    monkeypatch.setattr(Run, "update_manifest", full)
+    outcome = Outcome(job, "training")
+    _settle(outcome, "the kernel died", lag=0)
+    assert job.state == "interrupted" and (outcome.state, outcome.error) == ("failed", "the kernel died")
 
 
 # --------------------------------------------------------------------------------------------------------- bad input
