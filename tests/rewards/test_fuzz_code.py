@@ -30,12 +30,12 @@ ME = psutil.Process()
 
 
 def judged(program: Any, tests: Any, limits: Limits = LIMITS) -> CodeVerdict:
-    start, open_files = time.monotonic(), ME.num_fds()
+    start, open_files, children = time.monotonic(), ME.num_fds(), set(ME.children(recursive=True))
     verdict = judge(program, tests, limits=limits)
     assert time.monotonic() - start < limits.whole(1) + SLACK, (program, tests)
     assert isinstance(verdict, CodeVerdict)
     assert verdict.correct == (verdict.reason == "passed" and verdict.passed == verdict.total > 0), verdict
-    assert not ME.children(recursive=True) and ME.num_fds() == open_files
+    assert set(ME.children(recursive=True)) <= children and ME.num_fds() == open_files
     seen[re.sub(r"(error: \w+ \w+).*", r"\1", verdict.reason, flags=re.DOTALL)] += 1
     return verdict
 
