@@ -18,7 +18,7 @@ from scipy import stats
 
 from or1lab import figures, study_figures
 from or1lab.captions import Captioned, caption
-from or1lab.claims import FOLLOW_UPS, study
+from or1lab.claims import study
 from or1lab.claims_view import sentence
 from or1lab.ledger import Entry, ledger
 from or1lab.measured import Measured
@@ -28,7 +28,7 @@ from or1lab.run_statistics import STATISTICS
 from or1lab.sheet import NOTHING, Cell, Sheet, number
 from or1lab.store import Run, find_runs
 from or1lab.tiers import option
-from or1lab.world import CLAIMS
+from or1lab.world import CLAIMS, FOLLOW_UPS
 
 READ = {"ours": "ours", "eye": "the paper's, read by eye off", "printed": "the paper's, as printed in"}
 

@@ -19,9 +19,8 @@ from or1lab.recipe_parts import Strict
 from or1lab.run_statistics import REACHED, REACHING, STATISTICS
 from or1lab.sweep import TINY, Experiment, load_experiment
 from or1lab.tiers import at_tier
-from or1lab.world import CLAIMS
+from or1lab.world import CLAIMS, FOLLOW_UPS
 
-FOLLOW_UPS = CLAIMS.with_name("follow_ups.yaml")
 MOST_PRIMARY = 10
 SEEDS = {"primary": 5, "secondary": 3}  # at least, an arm
 

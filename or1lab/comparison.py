@@ -8,7 +8,9 @@ from or1lab.store import Run
 from or1lab.tracker import flatten, state
 
 # What a manifest tells of where a run was made, besides `installed`, its whole package list (older runs: `packages`).
-PLACE = ("code", "hardware", "backend", "sandbox", "model_hash", "data_hash", "world_hash", "claims_hash")
+PLACE = (
+    "code", "hardware", "backend", "sandbox", "model_hash", "data_hash", "world_hash", "claims_hash", "follow_ups_hash",
+)  # fmt: skip
 Pairs = dict[str, tuple[Any, Any]]
 
 

@@ -93,6 +93,7 @@ def card(run: Run, step: int | None, title: str) -> str:
     origin = lineage(run)  # of a run that started from another one, the model at the beginning counts
     base, earlier = origin["base"], len(origin["ancestors"])
     licence, hub = BASES.get(base, ("other", base if _on_hub(base) else None))
+    base = hub or Path(base).name  # no folder of this machine on the card
     front: dict[str, Any] = {"license": licence}
     if licence == "other":
         front["license_name"] = "of-the-base-model"
@@ -105,8 +106,7 @@ def card(run: Run, step: int | None, title: str) -> str:
     rows = [("model", base), ("data", _sources(recipe)), ("reward", recipe.reward), ("seed", recipe.seed)]
     for key in ("D_R", "D_T", "N_reuse", "gs", "tau", "lr", "clip_low", "clip_high", "beta", "entropy", "loss"):
         rows.append((key, getattr(recipe, key)))
-    newest = run.latest(TOLD)
-    figures = [(name, f"{value:.4g}", TOLD[name]) for name, value in newest.items() if value is not None]
+    figures = [(name, f"{value:.4g}", TOLD[name]) for name, value in _numbers(run, step).items()]
     before = f" It starts from the model of another run; runs before: {earlier}." if earlier else ""
     place = {key: manifest.get(key) for key in PLACE if key != "hardware"} | (manifest.get("packages") or {})
     made = [(key, value) for key, value in tracker.flatten(place).items() if value is not None]
@@ -122,12 +122,21 @@ def card(run: Run, step: int | None, title: str) -> str:
         "## Training", "", *(f"- {line}" for line in arithmetic(recipe)), "",
         *_table(("knob", "value"), rows), "", "The whole recipe is in `recipe.yaml`.", "",
         "## Figures", "", "![Reward, entropy, length, truncation, kept groups and time](training.png)", "",
-        *_table(("metric", "newest value", "what it is"), figures), "",
-        "They are those of one run with one seed, on problems of its own data held out from training.", "",
+        *_table(("metric", "value", "what it is"), figures), "",
+        f"They are those of {f'step {step} of ' if step is not None else ''}one run with one seed, on problems of its own "
+        "data held out from training.", "",
         "## Limits", "", *(f"- {line}" for line in _limits(recipe, base)), "",
         "## Made with", "", *_table(("what", "which"), made), "",
-        "## Licence", "", _licence(licence, hub or base), "",
+        "## Licence", "", _licence(licence, base), "",
     ])  # fmt: skip
+
+
+def _numbers(run: Run, step: int | None) -> dict[str, float]:
+    """The newest value of each number on the card when the model of that step was made."""
+    rows = run.metrics.query("kind != 'sgd'")
+    rows = rows if step is None else rows[rows["step"] <= step]
+    columns = {name: rows[name].dropna() for name in TOLD if name in rows}
+    return {name: column.iloc[-1] for name, column in columns.items() if len(column)}
 
 
 def _on_hub(model: str) -> bool:
@@ -135,13 +144,16 @@ def _on_hub(model: str) -> bool:
 
 
 def _sources(recipe: Recipe) -> str:
-    return ", ".join(str(part.source) for part in recipe.data.parts)
+    sources = [part.source for part in recipe.data.parts]
+    return ", ".join(source if _on_hub(source) else Path(source).name for source in map(str, sources))
 
 
 def _limits(recipe: Recipe, base: str) -> Iterable[str]:
     if base == "tiny":
         yield "A toy: it answers sums of the tiny world in its own few words and knows nothing else."
-    yield "It was rewarded for right final answers alone: nothing was asked of the reasoning, of style or of safety."
+    rewards = recipe.reward.values() if isinstance(recipe.reward, dict) else [recipe.reward]
+    told = ", ".join(f"`{reward}`" for reward in dict.fromkeys(rewards))
+    yield f"Its reward was the verdict of {told} on the answer alone: nothing was asked of reasoning, style or safety."
     yield "Nothing was measured beyond the problems it was trained on and those held out from them, unless said above."
     yield "Responses to problems that need more tokens than the limit of training are cut off or get worse."
     if recipe.data.wrong_golds or recipe.verifier_errors.misses or recipe.verifier_errors.pays:

@@ -21,7 +21,7 @@ from or1lab.store import Run
 from or1lab.studies import by_recipe, planned, same_origin
 from or1lab.sweep import TINY
 from or1lab.verdicts import Answer, Effect, Question, contrast, primary, secondary
-from or1lab.world import CLAIMS, content_hash
+from or1lab.world import CLAIMS, FOLLOW_UPS, content_hash
 
 NOT_RUN = "not run"
 NOT_ASKED = "not asked"  # cannot be asked at the tier: it has no place in the family there
@@ -90,7 +90,6 @@ def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
             untouched |= {claim.id} if alike(numbers) else set()
         questions.append(Question(claim.kind, max(claim.effect, 0.0), effect))
     answers = decide(claims, questions)
-    now = content_hash(CLAIMS)
     entries = []
     for claim, answer, arms in zip(claims, answers, plans, strict=True):
         there = [[found[name] for name in names if name in found] for names in arms]
@@ -99,11 +98,22 @@ def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
         entry = _entry(claim, answer, there, sum(map(len, arms)) - sum(map(len, there)), tier)
         if claim.id in untouched:
             entry = replace(entry, comment="seed by seed the arms are the same runs: what sets them apart never acted")
-        if entry.verdict != NOT_RUN and any(run.manifest.get("claims_hash") != now for runs in there for run in runs):
-            comment = "; ".join(filter(None, [entry.comment, "claims.yaml has changed since these runs"]))
+        if entry.verdict != NOT_RUN and (changed := changed_since(claim, [run for runs in there for run in runs])):
+            comment = "; ".join(filter(None, [entry.comment, f"{changed} has changed since these runs"]))
             entry = replace(entry, comment=comment)
         entries.append(entry)
     return entries
+
+
+def changed_since(claim: Claim, runs: Sequence[Run]) -> str | None:
+    """The file of the claim, if it said something else when the runs were made. Runs that a follow-up shares with the
+    first studies are older than it is."""
+    path, key = CLAIMS, "claims_hash"
+    if claim.group == "follow-up":
+        path, key = FOLLOW_UPS, "follow_ups_hash"
+        runs = [run for run in runs if run.manifest["experiment"] == claim.experiment]
+    now = content_hash(path)
+    return path.name if any(run.manifest.get(key) != now for run in runs) else None
 
 
 def decide(claims: Sequence[Claim], questions: Sequence[Question]) -> list[Answer]:

@@ -77,6 +77,7 @@ class Run(Recorded):
             "world": recipe["world"],
             "world_hash": None,
             "claims_hash": None,
+            "follow_ups_hash": None,
             **environment(),
             "installed": installed(),
             "model_hash": None,

@@ -1,8 +1,9 @@
-"""The frozen world of the tiny studies: what it is, and the two hashes that each run in it keeps.
+"""The frozen world of the tiny studies: what it is, and the three hashes that each run in it keeps.
 
-`experiments/world.yaml` names base policy, problems and recipe by their hashes, `experiments/claims.yaml` the claims.
-Both were committed before any run of the study; one whose manifest has other hashes was made in another world, or for
-other claims. Runs of real models are in no world: they keep the hash of the claims alone.
+`experiments/world.yaml` names base policy, problems and recipe by their hashes, `experiments/claims.yaml` the claims,
+`experiments/follow_ups.yaml` those asked later. Each was committed before any run for it; one whose manifest has other
+hashes was made in another world, or for other claims. Runs of real models are in no world: they keep those of the
+claims alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from or1lab.recipe import ROOT, Recipe, read_yaml
 
 WORLD = ROOT / "experiments" / "world.yaml"
 CLAIMS = ROOT / "experiments" / "claims.yaml"
+FOLLOW_UPS = CLAIMS.with_name("follow_ups.yaml")
 
 
 def content_hash(path: Path) -> str:
@@ -25,11 +27,12 @@ def content_hash(path: Path) -> str:
 
 
 def stamps(recipe: Recipe, model_hash: str) -> dict[str, Any]:
-    """`world_hash` and `claims_hash` of a run in the frozen world, the latter alone of one in no world; empty for
-    another world or base policy."""
+    """`world_hash`, `claims_hash` and `follow_ups_hash` of a run in the frozen world, the last two of one in no world;
+    empty for another world or base policy."""
+    asked = {"claims_hash": content_hash(CLAIMS), "follow_ups_hash": content_hash(FOLLOW_UPS)}
     if recipe.world is None:
-        return {"claims_hash": content_hash(CLAIMS)}
+        return asked
     world = read_yaml(WORLD)
     if (recipe.world, model_hash) != (world["world"], world["base"]):
         return {}
-    return {"world_hash": content_hash(WORLD), "claims_hash": content_hash(CLAIMS)}
+    return {"world_hash": content_hash(WORLD), **asked}

@@ -12,9 +12,10 @@ from or1lab.recipe import Recipe
 from or1lab.store import Run
 from or1lab.studies import by_recipe
 from or1lab.sweep import TINY, expand
-from or1lab.world import CLAIMS, WORLD, content_hash
+from or1lab.world import CLAIMS, FOLLOW_UPS, WORLD, content_hash
 
-HASHES = {"world_hash": content_hash(WORLD), "claims_hash": content_hash(CLAIMS)}
+FILES = {"world_hash": WORLD, "claims_hash": CLAIMS, "follow_ups_hash": FOLLOW_UPS}
+HASHES = {key: content_hash(path) for key, path in FILES.items()}
 
 
 def write_study(

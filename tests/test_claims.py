@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from or1lab.claims import FOLLOW_UPS, MOST_PRIMARY, load_claims, load_follow_ups, study
+from or1lab.claims import MOST_PRIMARY, load_claims, load_follow_ups, study
 from or1lab.errors import UsageError
 from or1lab.run_statistics import STATISTICS
-from or1lab.world import CLAIMS
+from or1lab.world import CLAIMS, FOLLOW_UPS
 
 PLAIN = {
     "id": "sgd-end", "statement": "s", "where": "AE6", "evidence": "e", "experiment": "sgd_steps",

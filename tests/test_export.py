@@ -18,7 +18,9 @@ def make(folder, *overrides: str, **manifest) -> Run:
     extra = {"status": "finished"} | manifest
     run = Run.create(folder, recipe=load_recipe("tiny", list(overrides)).resolved(), extra=extra)
     run.log("step", step=1, **{"reward/mean": 0.25, "entropy/rollout": 0.5})
-    run.log("eval", step=1, final=True, **{"eval/accuracy": 0.375, "eval/entropy": 0.4})
+    run.log("eval", step=1, **{"eval/accuracy": 0.375, "eval/entropy": 0.4})
+    run.log("step", step=2, **{"reward/mean": 0.75, "entropy/rollout": 0.5})
+    run.log("eval", step=2, final=True, **{"eval/accuracy": 0.5})
     run.close()
     for name in ("checkpoint-1", "final"):
         shutil.copytree(BASE, run.folder / "checkpoints" / name)
@@ -41,10 +43,12 @@ def test_the_folder_holds_model_tokenizer_card_recipe_and_figure(tmp_path):
     assert load_recipe(out / "recipe.yaml").lr == 3e-4
     text = (out / "README.md").read_text()
     assert front(text)["license"] == "apache-2.0" and "or1lab" in front(text)["tags"]
-    for words in ("# my-model", "| lr | 0.0003 |", "| eval/accuracy | 0.375 |", "A toy", "## Licence", "steps: 1."):
+    for words in ("# my-model", "| lr | 0.0003 |", "| eval/accuracy | 0.5 |", "A toy", "## Licence", "steps: 2."):
         assert words in text, words
-    export(f"{run.folder}@1", tmp_path / "of-a-step")
-    assert (tmp_path / "of-a-step" / "model.safetensors").is_file()
+    export(f"{run.folder}@1", early := tmp_path / "of-a-step")
+    text = (early / "README.md").read_text()
+    assert (early / "model.safetensors").is_file() and "of step 1 of one run" in text
+    assert "| eval/accuracy | 0.375 |" in text and "| reward/mean | 0.25 |" in text
 
 
 def test_the_card_names_a_base_on_the_hub_and_an_unknown_licence(tmp_path):
@@ -54,7 +58,11 @@ def test_the_card_names_a_base_on_the_hub_and_an_unknown_licence(tmp_path):
     other = Run.create(tmp_path / "other", recipe=load_recipe("7b", ["model=some/model"]).resolved())
     text = card(other, 300, "x")
     assert front(text)["license"] == "other" and front(text)["base_model"] == "some/model"
-    assert "set `license` above" in text and "A toy" not in text
+    assert "set `license` above" in text and "A toy" not in text and "verdict of `tiny`, `math`, `code` on" in text
+    shutil.copytree(BASE, tmp_path / "mine")
+    local = load_recipe("tiny", [f"model={tmp_path / 'mine'}", "reward=math"])
+    text = card(Run.create(tmp_path / "local", recipe=local.resolved()), 1, "x")
+    assert "| model | mine |" in text and str(tmp_path) not in text and "verdict of `math` on" in text
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path):

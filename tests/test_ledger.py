@@ -16,17 +16,17 @@ from typer.testing import CliRunner
 
 from or1lab import ledger as module
 from or1lab import verdicts
-from or1lab.claims import Claim, load_claims, study
+from or1lab.claims import Claim, load_claims, load_follow_ups, study
 from or1lab.cli import app
 from or1lab.errors import UsageError
 from or1lab.ledger import NOT_RUN, effect_of, ledger
 from or1lab.recipe import recipe_hash
 from or1lab.sweep import expand
-from or1lab.world import CLAIMS, WORLD, content_hash
+from tests.made_up import HASHES
 
 CLAIM = {claim.id: claim for claim in load_claims()}
 PRIMARY = [claim for claim in CLAIM.values() if claim.family == "primary"]
-HASHES = {"world_hash": content_hash(WORLD), "claims_hash": content_hash(CLAIMS)}
+CHANGED = "follow_ups.yaml has changed since these runs"
 
 
 def claim(name: str, **changes) -> Claim:
@@ -109,6 +109,16 @@ def test_runs_of_another_world_do_not_count_and_those_for_other_claims_are_told(
     write_runs(tmp_path / "b", "sgd_steps", ENDS, claims_hash="0" * 16)
     (entry,) = ledger(tmp_path / "b", [claim("sgd-end")])
     assert entry.verdict == "holds" and entry.comment == "claims.yaml has changed since these runs"
+
+
+def test_a_follow_up_tells_of_its_own_runs_alone_for_other_follow_ups(tmp_path):
+    """The baseline that it shares with the first studies ran before it was asked."""
+    (asked,) = [follow_up for follow_up in load_follow_ups() if follow_up.id == "high-end"]
+    for name, own, comment in (("now", {}, ""), ("then", {"follow_ups_hash": "0" * 16}, CHANGED)):
+        write_runs(tmp_path / name, "adaptive_control", {"4-none": 0.8}, follow_ups_hash=None)
+        write_runs(tmp_path / name, asked.experiment, {"adaptive": 0.85}, **own)
+        (entry,) = ledger(tmp_path / name, [asked])
+        assert entry.verdict == "holds" and entry.comment == comment
 
 
 def test_runs_that_do_not_vary_decide_nothing(tmp_path):

@@ -32,8 +32,8 @@ def run(tmp_path: Path) -> Run:
 def test_manifest_says_what_ran_where(run):
     manifest = Run.open(run.folder).manifest
     assert list(manifest) == [
-        "name", "experiment", "arm", "seed", "recipe", "recipe_hash", "world", "world_hash", "claims_hash", "code",
-        "packages", "hardware", "installed", "model_hash", "data_hash",
+        "name", "experiment", "arm", "seed", "recipe", "recipe_hash", "world", "world_hash", "claims_hash",
+        "follow_ups_hash", "code", "packages", "hardware", "installed", "model_hash", "data_hash",
         "status", "created", "finished", "seconds", "parent", "host", "backend", "sandbox", "error",
     ]  # fmt: skip
     assert (manifest["name"], manifest["experiment"], manifest["arm"], manifest["seed"]) == ("toy", "x", "a", 3)

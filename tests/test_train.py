@@ -23,7 +23,7 @@ from or1lab.rewards import Verdict
 from or1lab.rollout.base import Request, encode_prompt, sample_seed
 from or1lab.sources import load_problems, load_tokenizer, model_folder
 from or1lab.store import Run
-from or1lab.world import CLAIMS, content_hash
+from or1lab.world import CLAIMS, FOLLOW_UPS, content_hash
 
 SMALL = Path(__file__).parent / "small.yaml"
 BASE = model_folder("tiny")
@@ -137,6 +137,7 @@ def test_the_manifest_says_what_ran(finished):
     assert manifest["model_hash"] and manifest["data_hash"] and manifest["packages"]["trl"]
     assert manifest["world"] is manifest["world_hash"] is None  # in no world, but for these claims
     assert manifest["claims_hash"] == content_hash(CLAIMS)
+    assert manifest["follow_ups_hash"] == content_hash(FOLLOW_UPS)
 
 
 def test_numbers_of_a_step_fit_its_rollouts(finished):

@@ -56,15 +56,16 @@ def test_a_run_in_the_world_is_stamped(engine, tmp_run):
     run = train.run(recipe, tmp_run, engine=engine, progress=False, labels={"experiment": "x", "arm": "a"})
     stamped = {"world": "v1", "world_hash": world.content_hash(world.WORLD), "experiment": "x", "arm": "a"}
     stamped["claims_hash"] = world.content_hash(world.CLAIMS)
+    stamped["follow_ups_hash"] = world.content_hash(world.FOLLOW_UPS)
     assert stamped.items() <= run.manifest.items()
 
 
 def test_another_world_or_base_is_not_stamped_and_no_world_with_the_claims_alone():
     recipe = load_recipe("tiny")
-    assert set(world.stamps(recipe, V1["base"])) == {"world_hash", "claims_hash"}
+    assert set(world.stamps(recipe, V1["base"])) == {"world_hash", "claims_hash", "follow_ups_hash"}
     assert world.stamps(recipe, "0" * 16) == {}
     assert world.stamps(load_recipe("tiny", ["world=v2"]), V1["base"]) == {}
-    assert set(world.stamps(load_recipe("7b"), "m")) == {"claims_hash"}
+    assert set(world.stamps(load_recipe("7b"), "m")) == {"claims_hash", "follow_ups_hash"}
 
 
 def test_the_hash_is_of_what_a_file_says(tmp_path):
