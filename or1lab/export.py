@@ -123,8 +123,8 @@ def card(run: Run, step: int | None, title: str) -> str:
         *_table(("knob", "value"), rows), "", "The whole recipe is in `recipe.yaml`.", "",
         "## Figures", "", "![Reward, entropy, length, truncation, kept groups and time](training.png)", "",
         *_table(("metric", "value", "what it is"), figures), "",
-        f"They are those of {f'step {step} of ' if step is not None else ''}one run with one seed, on problems of its own "
-        "data held out from training.", "",
+        f"They are those of {f'step {step} of ' if step is not None else ''}one run with one seed, on problems of its "
+        "own data held out from training.", "",
         "## Limits", "", *(f"- {line}" for line in _limits(recipe, base)), "",
         "## Made with", "", *_table(("what", "which"), made), "",
         "## Licence", "", _licence(licence, base), "",
