@@ -1,4 +1,5 @@
-"""Directives that write pages from the code and its data: recipe keys, recipes, commands, studies, contradictions.
+"""Directives that write pages from the code and its data: recipe keys, recipes, commands, studies, contradictions,
+licences.
 
 Each is a function that returns Markdown; nothing of what they say is written twice.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Callable, Iterable
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -155,6 +157,21 @@ def an_experiment(name: str) -> str:
     return f"```yaml\n{(RECIPES.parent / 'ablations' / f'{name}.yaml').read_text(encoding='utf-8')}```"
 
 
+def licences() -> str:
+    """Every package that is installed here, under the licence that its metadata tell."""
+
+    def told(package: Distribution) -> str:
+        about = package.metadata
+        classes = [text.split(" :: ")[-1] for text in about.get_all("Classifier") or [] if text.startswith("License")]
+        first = (about["License"] or "not told").strip().partition("\n")[0]
+        return about["License-Expression"] or " or ".join(classes) or first
+
+    packages: dict[str, str] = {package.name: told(package) for package in distributions() if package.name != "or1lab"}
+    names = {licence: [name for name in packages if packages[name] == licence] for licence in packages.values()}
+    rows = sorted(names.items(), key=lambda row: (-len(row[1]), row[0]))
+    return table(("licence", "packages"), ((row[0], ", ".join(sorted(row[1], key=str.lower))) for row in rows))
+
+
 WRITERS: dict[str, Callable[..., str]] = {
     "recipe-keys": recipe_keys,
     "recipes": recipes,
@@ -163,6 +180,7 @@ WRITERS: dict[str, Callable[..., str]] = {
     "study-table": study_table,
     "contradictions": contradictions,
     "experiment": an_experiment,
+    "licences": licences,
 }
 
 
