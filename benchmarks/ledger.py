@@ -34,7 +34,7 @@ from benchmarks.timing import add_output_options, deliver
 from or1lab import verdicts
 from or1lab.claims import Claim, load_claims
 from or1lab.errors import Or1labError, UsageError
-from or1lab.ledger import decide, effect_of, values
+from or1lab.ledger import comparable, decide, effect_of, values
 from or1lab.run_statistics import Measured
 from or1lab.studies import by_recipe, planned
 from or1lab.verdicts import Question
@@ -105,7 +105,7 @@ class Observed:
 
 
 def _on_scale(claim: Claim, runs: list[Measured]) -> Floats:
-    (found,) = values(claim, [runs])
+    (found,) = values(claim, comparable(claim, [runs]))
     return np.log(found) if claim.scale == "log" else np.array(found)
 
 

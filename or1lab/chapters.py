@@ -24,7 +24,7 @@ from or1lab.ledger import Entry, ledger
 from or1lab.measured import Measured
 from or1lab.plots.study import X, places
 from or1lab.recipe import ROOT, read_yaml
-from or1lab.run_statistics import STATISTICS
+from or1lab.run_statistics import STATISTICS, bonus_share
 from or1lab.sheet import NOTHING, Cell, Sheet, number
 from or1lab.store import Run, find_runs
 from or1lab.tiers import option
@@ -164,10 +164,9 @@ class Chapter:
         acted = []
         for arm, runs in self.shelf.arms(own).items():
             measured = [self.shelf.measured(run) for run in runs.values()]
-            stages = {stage.entropy or run.recipe.entropy for run in measured for stage in run.recipe.stages}
-            if not stages & {"none", "constant"}:
-                share = np.mean([(run.column("entropy/alpha") > 0).mean() for run in measured])
-                acted.append(f"{share:.0%} ({labels.get(arm, arm)})")
+            shares = [share for run in measured if (share := bonus_share(run)) is not None]
+            if shares:
+                acted.append(f"{np.mean(shares):.0%} ({labels.get(arm, arm)})")
         if acted:
             yield f"Share of the steps in which entropy control gave a bonus: {', '.join(acted)}."
 

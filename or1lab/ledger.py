@@ -10,21 +10,23 @@ Effects are turned so that they are positive, or on the log scale above 1, where
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from or1lab.claims import Claim, load_claims, load_follow_ups, not_asked, reached
-from or1lab.run_statistics import REACHING, STATISTICS, Measured, simulated_time
+from or1lab.run_statistics import GOALS, REACHING, STATISTICS, Measured, bonus_share, censored, simulated_time
 from or1lab.store import Run
 from or1lab.studies import by_recipe, planned, same_origin
 from or1lab.sweep import TINY
-from or1lab.verdicts import Answer, Effect, Question, contrast, primary, secondary
+from or1lab.verdicts import Answer, Effect, Question, contrast, primary, secondary, signs
 from or1lab.world import CLAIMS, FOLLOW_UPS, content_hash
 
 NOT_RUN = "not run"
 NOT_ASKED = "not asked"  # cannot be asked at the tier: it has no place in the family there
+VERDICTS = {"holds", "reversed", "does not hold"}
+STEADY = 1.2  # factor between the clock times of an arm's runs above which the ledger says so
 NOTHING = Effect(0.0, 0.0, 1.0, 0)  # of a claim that waits for runs: it keeps its place in the family
 
 
@@ -78,16 +80,14 @@ def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
     measured: dict[str, Measured] = {}
     plans = [[planned(claim.experiment, tier)[arm] for arm in claim.arms] for claim in claims]
     questions = []
-    untouched = set[str]()
+    seen: dict[str, list[list[Measured]]] = {}
     for claim, arms in zip(claims, plans, strict=True):
         effect = NOTHING
         if all(name in found for names in arms for name in names):
             for name in {name for names in arms for name in names} - set(measured):
                 measured[name] = Measured.of(found[name])
-            own = [[measured[name] for name in names] for names in arms]
-            numbers = values(claim, own, reached(claim, tier))
-            effect = effect_of(claim, numbers)
-            untouched |= {claim.id} if alike(numbers) else set()
+            seen[claim.id] = comparable(claim, [[measured[name] for name in names] for names in arms], tier)
+            effect = effect_of(claim, values(claim, seen[claim.id]))
         questions.append(Question(claim.kind, max(claim.effect, 0.0), effect))
     answers = decide(claims, questions)
     entries = []
@@ -96,13 +96,47 @@ def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
         if tier != TINY:
             same_origin([run for runs in there for run in runs], f"the claim {claim.id} in {folder}")
         entry = _entry(claim, answer, there, sum(map(len, arms)) - sum(map(len, there)), tier)
-        if claim.id in untouched:
-            entry = replace(entry, comment="seed by seed the arms are the same runs: what sets them apart never acted")
-        if entry.verdict != NOT_RUN and (changed := changed_since(claim, [run for runs in there for run in runs])):
-            comment = "; ".join(filter(None, [entry.comment, f"{changed} has changed since these runs"]))
-            entry = replace(entry, comment=comment)
+        if claim.id in seen:
+            if entry.verdict in barred(claim, seen[claim.id]):
+                entry = replace(entry, verdict="not decided")
+            changed = changed_since(claim, [run for runs in there for run in runs])
+            said = [*([entry.comment] if entry.comment else []), *remarks(claim, seen[claim.id])]
+            said += [f"{changed} has changed since these runs"] if changed else []
+            entry = replace(entry, comment="; ".join(said))
         entries.append(entry)
     return entries
+
+
+def barred(claim: Claim, arms: Sequence[Sequence[Measured]]) -> set[str]:
+    """The verdicts that runs which never came to what the statistic waits for keep a claim from: their numbers are
+    bounds from below, so an effect is at least what it seems where they should be large, at most where small."""
+    signed = zip(signs(max(2, len(arms)), claim.kind), arms, strict=False)  # one arm alone is compared with a number
+    bounds = {sign > 0 for sign, runs in signed if sign and any(censored(claim.statistic, run) for run in runs)}
+    if bounds and (claim.kind == "equivalent" or claim.statistic == "length_when_reached"):
+        bounds = {True, False}
+    return ({"reversed", "does not hold"} if True in bounds else set()) | ({"holds"} if False in bounds else set())
+
+
+def remarks(claim: Claim, arms: Sequence[Sequence[Measured]]) -> Iterator[str]:
+    """What a reader has to know of the runs before the verdict is believed."""
+    runs, numbers = [run for own in arms for run in own], values(claim, arms)
+    if cut := sum(censored(claim.statistic, run) for run in runs):
+        kept = ", which keeps it from being decided" if barred(claim, arms) == VERDICTS else ""
+        yield f"in {cut} of {len(runs)} runs {GOALS[claim.statistic][1]}: their numbers are bounds{kept}"
+    effect = effect_of(claim, numbers)
+    if alike(numbers):
+        yield "seed by seed the arms are the same runs: what sets them apart never acted"
+        return
+    if math.isnan(effect.estimate):
+        yield f"{claim.statistic} is not a finite number in every run"
+    elif not effect.error and not cut:
+        yield "the runs do not vary, so nothing says how much they would"
+    shares = {arm: [bonus_share(run) for run in own] for arm, own in zip(claim.arms, arms, strict=True)}
+    if silent := [arm for arm, own in shares.items() if set(own) == {0.0}]:
+        yield f"entropy control never gave a bonus in {', '.join(silent)}"
+    apart = max(max(own) / min(own) for own in numbers) if claim.statistic == "seconds_a_step" else 1.0
+    if apart > STEADY:
+        yield f"clock times of a machine with other work: those of one arm differ by a factor of up to {apart:.1f}"
 
 
 def changed_since(claim: Claim, runs: Sequence[Run]) -> str | None:
@@ -125,14 +159,19 @@ def decide(claims: Sequence[Claim], questions: Sequence[Question]) -> list[Answe
     return [answers[n] for n in range(len(claims))]
 
 
-def values(claim: Claim, arms: Sequence[Sequence[Measured]], level: float | None = None) -> list[list[float]]:
-    """The claim's statistic of every run, arm by arm. Equal training time is what the fastest of them all reaches;
-    equal accuracy is the `level`, by default the tiny world's."""
-    if claim.statistic in REACHING and level is not None:
-        arms = [[replace(run, reached=level) for run in runs] for runs in arms]
+def comparable(claim: Claim, arms: list[list[Measured]], tier: str = TINY) -> list[list[Measured]]:
+    """The runs with what they are compared at: equal training time is what the fastest of them all reaches, equal
+    accuracy that of the tier."""
+    if claim.statistic in REACHING and (level := reached(claim, tier)) is not None:
+        return [[replace(run, reached=level) for run in runs] for runs in arms]
     if claim.statistic == "accuracy_at_equal_time":
         horizon = min(float(simulated_time(run)[-1]) for runs in arms for run in runs)
-        arms = [[replace(run, horizon=horizon) for run in runs] for runs in arms]
+        return [[replace(run, horizon=horizon) for run in runs] for runs in arms]
+    return arms
+
+
+def values(claim: Claim, arms: Sequence[Sequence[Measured]]) -> list[list[float]]:
+    """The claim's statistic of every run, arm by arm."""
     return [[STATISTICS[claim.statistic](run) for run in runs] for runs in arms]
 
 
@@ -145,8 +184,7 @@ def effect_of(claim: Claim, arms: Sequence[Sequence[float]]) -> Effect:
     if alike(arms) or not all(math.isfinite(value) for arm in arms for value in arm):
         return Effect(math.nan, 0.0, 1.0, min(map(len, arms)))
     if claim.against is not None:
-        known = math.log(claim.against) if claim.scale == "log" else claim.against
-        effect = contrast([arms[0], [known] * len(arms[0])], claim.kind, paired=True)
+        effect = contrast(arms, claim.kind, math.log(claim.against) if claim.scale == "log" else claim.against)
     else:
         effect = contrast(arms, claim.kind)
     return replace(effect, estimate=effect.estimate - min(claim.effect, 0.0))
@@ -166,15 +204,9 @@ def _entry(claim: Claim, answer: Answer, runs: list[list[Run]], missing: int, ti
         return Entry(claim, NOT_RUN, None, None, None, seeds, None, folders, waits, tier)
     margin = min(claim.effect, 0.0)
     numbers = (_shown(claim, value + margin) for value in (answer.estimate, answer.low, answer.high))
-    silent = "the runs do not vary, so nothing says how much they would"
-    if math.isnan(answer.estimate):
-        silent = f"{claim.statistic} is not a finite number in every run"
-    comments = [
-        *([silent] if math.isnan(answer.low) else []),
-        *([f"{answer.needed} seeds an arm would decide it in 4 of 5 studies"] if answer.needed else []),
-    ]
+    comment = f"{answer.needed} seeds an arm would decide it in 4 of 5 studies" if answer.needed else ""
     effect, low, high = numbers
-    return Entry(claim, answer.verdict, effect, low, high, seeds, answer.needed, folders, "; ".join(comments), tier)
+    return Entry(claim, answer.verdict, effect, low, high, seeds, answer.needed, folders, comment, tier)
 
 
 def _shown(claim: Claim, value: float) -> float | None:

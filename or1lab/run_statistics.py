@@ -154,13 +154,13 @@ def entropy_change(run: Measured) -> float:
 def steps_to_collapse(run: Measured) -> float:
     """First step at which the mean of 5 steps is below the target entropy (a third of the base's); the last step where
     it never is, so that the number is a lower bound there."""
-    return _first(run, _smooth(run.column("entropy/rollout")) < run.recipe.tgt_ent)
+    return _first(run, _collapsed(run))
 
 
 def steps_to_blowup(run: Measured) -> float:
     """First step at which the mean of 5 steps is above 1.5 times the base's entropy (the target is a third of it); the
     last step where it never is."""
-    return _first(run, _smooth(run.column("entropy/rollout")) > 1.5 * 3 * run.recipe.tgt_ent)
+    return _first(run, _blown_up(run))
 
 
 def near_target(run: Measured) -> float:
@@ -175,13 +175,24 @@ def target_deviation(run: Measured) -> float:
     return float(np.sqrt((distance**2).mean()))
 
 
+def law(entropy: NDArray[np.float64], accuracy: NDArray[np.float64]) -> Callable[[Any], Any]:
+    """R = -a exp(H) + b by least squares, as a function of H; flat where H does not vary."""
+    slope, intercept = _line(np.exp(entropy), accuracy)
+    return lambda H: slope * np.exp(H) + intercept
+
+
+def forecast(run: Measured) -> tuple[float, float]:
+    """The final accuracy that the law fitted on the first half's evaluations says for the final entropy, and the final
+    accuracy."""
+    half, last = run.evals[run.evals["step"] <= run.last_step / 2], run.evals.iloc[-1]
+    fitted = law(half["eval/entropy"].to_numpy(float), half["eval/accuracy"].to_numpy(float))
+    return float(fitted(last["eval/entropy"])), float(last["eval/accuracy"])
+
+
 def law_error(run: Measured) -> float:
-    """R = -a exp(H) + b fitted on the evaluations of the first half; its distance from the final accuracy at the final
-    entropy."""
-    half = run.evals[run.evals["step"] <= run.last_step / 2]
-    slope, intercept = _line(np.exp(half["eval/entropy"].to_numpy(float)), half["eval/accuracy"].to_numpy(float))
-    last = run.evals.iloc[-1]
-    return float(abs(slope * np.exp(last["eval/entropy"]) + intercept - last["eval/accuracy"]))
+    """Distance of the final accuracy from what the law of the first half forecasts."""
+    expected, final = forecast(run)
+    return abs(expected - final)
 
 
 def kl_change(run: Measured) -> float:
@@ -310,8 +321,20 @@ def _first(run: Measured, hits: NDArray[np.bool_]) -> float:
 
 def _reached(run: Measured) -> int:
     """First step at which accuracy reaches what it is to reach; the last where it never does."""
-    hits = run.accuracy >= run.reached
+    hits = _good(run)
     return int(hits.argmax()) if hits.any() else run.last_step
+
+
+def _collapsed(run: Measured) -> NDArray[np.bool_]:
+    return _smooth(run.column("entropy/rollout")) < run.recipe.tgt_ent
+
+
+def _blown_up(run: Measured) -> NDArray[np.bool_]:
+    return _smooth(run.column("entropy/rollout")) > 1.5 * 3 * run.recipe.tgt_ent
+
+
+def _good(run: Measured) -> NDArray[np.bool_]:
+    return run.accuracy >= run.reached
 
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
@@ -345,3 +368,25 @@ STATISTICS: Mapping[str, Statistic] = {
 }  # fmt: skip
 
 REACHING = ("length_when_reached", "tokens_to_reach")  # those that need an accuracy to reach
+
+GOALS: Mapping[str, tuple[Callable[[Measured], NDArray[np.bool_]], str]] = {
+    "steps_to_collapse": (_collapsed, "entropy never came below its target"),
+    "steps_to_blowup": (_blown_up, "entropy never rose above 1.5 times the base's"),
+    **dict.fromkeys(REACHING, (_good, "accuracy never came to the level at which they are compared")),
+}  # fmt: skip
+"""What a statistic waits for, by steps, and what is said where it never came."""
+
+
+def censored(statistic: str, run: Measured) -> bool:
+    """Whether the statistic waits for something that the run never came to. Its number is then a bound from below; a
+    length is none."""
+    return statistic in GOALS and not GOALS[statistic][0](run).any()
+
+
+def bonus_share(run: Measured) -> float | None:
+    """Share of the steps in which entropy control gave a bonus; None without control."""
+    stages = {stage.entropy or run.recipe.entropy for stage in run.recipe.stages}
+    if stages <= {"none", "constant"}:
+        return None
+    alpha = run.column("entropy/alpha")
+    return float((alpha > 0).mean()) if len(alpha) else 0.0

@@ -23,7 +23,15 @@ from or1lab.errors import UsageError, check_names
 from or1lab.recipe import ROOT, Recipe, read_yaml
 from or1lab.recipe_errors import explain
 from or1lab.recipe_parts import Strict
-from or1lab.run_statistics import STATISTICS, Measured, accuracy_at_limit, makespan, simulated_time
+from or1lab.run_statistics import (
+    STATISTICS,
+    Measured,
+    accuracy_at_limit,
+    forecast,
+    law,
+    makespan,
+    simulated_time,
+)
 from or1lab.store import Run
 from or1lab.studies import all_planned, by_recipe, planned, same_origin
 from or1lab.sweep import TINY
@@ -157,7 +165,7 @@ class Shelf:
             evals = evals.drop_duplicates("step", keep="last")  # the final one is the larger of two
             known = Measured(Recipe.model_validate(run.manifest["recipe"]), steps, evals, pd.DataFrame())
         if samples and known.samples.empty:
-            frame = run.evals
+            frame = run.main_evals
             known = replace(known, samples=frame[frame["final"]] if "final" in frame else frame)
         self._read[run.folder] = known
         return known
@@ -244,14 +252,6 @@ def points(curve: Curve, run: Measured) -> Iterator[tuple[int | None, float, flo
         yield from _by_step(records, AXES[curve.x](run)[records["step"].to_numpy(int)], curve.y)
 
 
-def law(entropy: Numbers, accuracy: Numbers) -> Any:
-    """R = -a exp(H) + b by least squares, as a function of H; flat where H does not vary."""
-    x = np.exp(entropy)
-    spread = ((x - x.mean()) ** 2).sum()
-    slope = ((x - x.mean()) * (accuracy - accuracy.mean())).sum() / spread if spread > 0 else 0.0
-    return lambda H: slope * (np.exp(H) - x.mean()) + accuracy.mean()
-
-
 def theirs(places: tuple[str, ...]) -> Iterator[tuple[str, str, float, float]]:
     """The paper's curves at places such as `figure_16/accuracy`, only the series named behind that, if any: series, how
     it was read (eye, printed), x, y. A series that an earlier place has is not given again."""
@@ -296,10 +296,8 @@ def _by_step(records: pd.DataFrame, x: Any, y: str) -> Iterator[tuple[int, float
 def _forecasts(shelf: Shelf) -> Iterator[list[Any]]:
     """For every run: the accuracy that the law of its first half says for its last entropy (x), and its last (y)."""
     for number, run in enumerate(shelf.everything()):
-        half, last = run.evals[run.evals["step"] <= run.last_step / 2], run.evals.iloc[-1]
-        fitted = law(half["eval/entropy"].to_numpy(float), half["eval/accuracy"].to_numpy(float))
         kind = KINDS[2 if run.recipe.entropy != "none" else int(run.recipe.N_SGD > 1)]
-        yield ["ours", kind, number, run.last_step, float(fitted(last["eval/entropy"])), float(last["eval/accuracy"])]
+        yield ["ours", kind, number, run.last_step, *forecast(run)]
 
 
 def _told(item: str, quantity: str, told: dict[str, Any]) -> dict[str, list[Any]]:

@@ -1,8 +1,8 @@
 """From the statistics of runs to verdicts: *holds*, *reversed*, *does not hold*, *not decided*.
 
 An effect is a contrast of the means of arms, turned so that it is positive where the paper is right. The unit is one
-run; intervals are Welch's (Satterthwaite's degrees of freedom for more than two arms), or Student's on differences
-where arms share their problems and their first stage by seed. Rules, fixed before any run:
+run; intervals are Welch's (Satterthwaite's degrees of freedom for more than two arms), or Student's where one arm is
+compared with a number. Rules, fixed before any run:
 
     holds          the adjusted lower bound is above 0 and the estimate reaches the smallest effect that counts
     reversed       the adjusted upper bound is below 0
@@ -12,7 +12,8 @@ where arms share their problems and their first stage by seed. Rules, fixed befo
 Equivalence holds by two one-sided tests inside plus and minus the smallest effect only (that nothing significant was
 found proves nothing); it does not hold where the whole interval lies outside. The primary family is adjusted by Holm:
 5% one-sided for *holds*, and 1% for *reversed*, since a ledger can err both ways. The secondary family has unadjusted
-95% intervals, and speaks only where Benjamini and Hochberg's rule at a false discovery rate of 10% passes.
+95% intervals; it says *holds* or *reversed* only where Benjamini and Hochberg's rule at a false discovery rate of 10%
+passes too, and *does not hold* by the interval alone. Claims that wait for their runs keep their place in a family.
 """
 
 from __future__ import annotations
@@ -95,33 +96,28 @@ class Answer:
     needed: int | None  # None where decided, or beyond `MOST_SEEDS`
 
 
-def contrast(arms: Sequence[Sequence[float]], kind: Kind, *, paired: bool = False) -> Effect:
+def contrast(arms: Sequence[Sequence[float]], kind: Kind, against: float | None = None) -> Effect:
     """The effect that a claim of this kind is about.
 
     greater, equivalent: first minus second arm. less: second minus first. ordered: the arms should rise from the first
     to the last; the linear trend over their places, as the difference of the last and the first that it predicts.
-    `paired`: run i of every arm has the same seed and shares its problems or its first stage; differences are taken
-    within seeds.
+    `against`: a number that is known, in the place of the second arm.
 
     Raises:
         ValueError: fewer than two arms (or not exactly two where not ordered), fewer than two runs in an arm, values
-            that are not finite, paired arms of different lengths.
+            that are not finite.
     """
     values = [np.asarray(arm, dtype=np.float64) for arm in arms]
+    if against is not None:
+        values.append(np.full(2, against))
     if len(values) < 2 or (kind != "ordered" and len(values) != 2):
         raise ValueError(f"{kind} compares {'two or more' if kind == 'ordered' else 'two'} arms, not {len(values)}")
     if min(map(len, values)) < 2:
         raise ValueError(f"an interval over runs needs at least 2 in each arm, here {[len(arm) for arm in values]}")
     if not all(np.isfinite(arm).all() for arm in values):
         raise ValueError("values of runs must be finite numbers")
-    weights = _weights(len(values), kind)
-    seeds = min(map(len, values))
-    if paired:
-        if len(set(map(len, values))) > 1:
-            raise ValueError(f"paired arms need the same seeds, here {[len(arm) for arm in values]} runs")
-        within = np.tensordot(weights, np.stack(values), axes=1)
-        error = _spread(within) / math.sqrt(seeds)
-        return Effect(float(within.mean()), error, seeds - 1, seeds)
+    weights = signs(len(values), kind)
+    seeds = min(map(len, arms))
     parts = np.array([w**2 * _spread(arm) ** 2 / len(arm) for w, arm in zip(weights, values, strict=True)])
     estimate = float(sum(w * arm.mean() for w, arm in zip(weights, values, strict=True)))
     if not (variance := parts.sum()) > 0:
@@ -130,7 +126,8 @@ def contrast(arms: Sequence[Sequence[float]], kind: Kind, *, paired: bool = Fals
     return Effect(estimate, math.sqrt(variance), float(freedom), seeds)
 
 
-def _weights(arms: int, kind: Kind) -> np.ndarray:
+def signs(arms: int, kind: Kind) -> np.ndarray:
+    """What each arm's mean counts in the contrast."""
     if kind == "ordered":
         places = np.arange(arms) - (arms - 1) / 2
         return places * (arms - 1) / (places**2).sum()
@@ -171,7 +168,7 @@ def secondary(questions: Sequence[Question]) -> list[Answer]:
     """Answers of the secondary family: 95% intervals; p-values are doubled, since they may speak in both directions."""
     p = [2 * min(q.p, q.p_reversed) if q.kind != "equivalent" else 2 * q.p for q in questions]
     known = sorted(value for value in p if not math.isnan(value))
-    passed = [value for rank, value in enumerate(known, start=1) if value <= FALSE_DISCOVERIES * rank / len(known)]
+    passed = [value for rank, value in enumerate(known, start=1) if value <= FALSE_DISCOVERIES * rank / len(p)]
     limit = max(passed, default=-1.0)
     return [_answer(q, 0.95, holds=v <= limit, reversed_=v <= limit) for q, v in zip(questions, p, strict=True)]
 
@@ -199,19 +196,25 @@ def _verdict(question: Question, low: float, high: float, holds: bool, reversed_
 def needed_seeds(question: Question, level: float) -> int | None:
     """Seeds an arm at which 80% of such studies decide, runs spreading as they did; None beyond 1,000.
 
-    For a direction, the effect to be found is the one estimated or the smallest that counts, whichever is larger; an
-    equivalence is taken to be exact.
+    A direction is taken to be as large as it was estimated: it is decided where the interval leaves 0 and the estimate
+    comes out as large as counts, or where the interval leaves what counts below 0. An equivalence is taken to be exact.
     """
     effect = question.effect
     if not effect.error > 0:
         return None
     spread = effect.error * math.sqrt(effect.seeds)  # of the contrast, one run an arm
     per_seed = max(effect.freedom / max(effect.seeds - 1, 1), 1.0)
-    shift = question.smallest if question.kind == "equivalent" else max(abs(effect.estimate), question.smallest)
     seeds = np.arange(effect.seeds + 1, MOST_SEEDS + 1)
-    freedom = per_seed * (seeds - 1)
-    power = stats.nct.sf(stats.t.ppf((1 + level) / 2, freedom), freedom, shift / spread * np.sqrt(seeds))
+    freedom, root = per_seed * (seeds - 1), np.sqrt(seeds) / spread
+
+    def leaves(distance: float) -> np.ndarray:
+        """How often the interval leaves a bound at this distance from the effect."""
+        return stats.nct.sf(stats.t.ppf((1 + level) / 2, freedom), freedom, distance * root)
+
     if question.kind == "equivalent":
-        power = 2 * power - 1  # both sides have to pass
+        power = 2 * leaves(question.smallest) - 1  # both sides have to pass
+    else:
+        short = question.smallest - effect.estimate
+        power = np.minimum(leaves(effect.estimate), stats.norm.sf(short * root)) + leaves(short)
     enough = seeds[power >= POWER]
     return int(enough[0]) if len(enough) else None

@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from or1lab import verdicts
 from or1lab.claims import Claim, load_claims, load_follow_ups, study
 from or1lab.cli import app
 from or1lab.errors import UsageError
-from or1lab.ledger import NOT_RUN, effect_of, ledger
-from or1lab.recipe import recipe_hash
+from or1lab.ledger import NOT_RUN, VERDICTS, barred, effect_of, ledger, remarks
+from or1lab.recipe import load_recipe, recipe_hash
+from or1lab.run_statistics import Measured
 from or1lab.sweep import expand
 from tests.made_up import HASHES
 
@@ -118,14 +120,16 @@ def test_a_follow_up_tells_of_its_own_runs_alone_for_other_follow_ups(tmp_path):
         write_runs(tmp_path / name, "adaptive_control", {"4-none": 0.8}, follow_ups_hash=None)
         write_runs(tmp_path / name, asked.experiment, {"adaptive": 0.85}, **own)
         (entry,) = ledger(tmp_path / name, [asked])
-        assert entry.verdict == "holds" and entry.comment == comment
+        assert entry.verdict == "holds" and entry.comment.partition("; ")[2] == comment
 
 
 def test_runs_that_do_not_vary_decide_nothing(tmp_path):
     write_runs(tmp_path, "sgd_steps", ENDS)
-    (entry,) = ledger(tmp_path, [claim("sgd-end", statistic="steps_to_collapse", scale="log", smallest_effect=1.5)])
+    (entry,) = ledger(tmp_path, [claim("sgd-end", statistic="start_entropy", scale="log", smallest_effect=1.5)])
     assert entry.verdict == "not decided" and entry.low is None and "do not vary" in entry.comment
     assert entry.effect == pytest.approx(1)
+    (entry,) = ledger(tmp_path, [claim("sgd-end", statistic="steps_to_collapse", scale="log", smallest_effect=1.5)])
+    assert entry.verdict == "not decided" and entry.low is None and "in 10 of 10 runs entropy never" in entry.comment
 
 
 def test_arms_that_are_the_same_runs_are_not_compared(tmp_path):
@@ -154,6 +158,63 @@ def test_effects_are_turned_to_where_the_claim_is_right():
     assert math.exp(ratio.estimate) == pytest.approx(2)
     ordered = effect_of(claim("sgd-collapse"), [[10.0, 11.0], [20.0, 22.0], [40.0, 44.0]])
     assert math.exp(ordered.estimate) == pytest.approx(4)
+
+
+def falling(step: int | None, last: int = 60, **recipe) -> Measured:
+    """A run whose entropy falls below its target at a step, or never; with accuracy 0.5 throughout."""
+    entropy = [0.5 if step is None or k < step else 0.1 for k in range(1, last + 1)]
+    alpha = {"entropy/alpha": 0.0} if recipe else {}
+    steps = pd.DataFrame({"step": range(1, last + 1), "entropy/rollout": entropy, "tokens/generated": 9} | alpha)
+    evals = pd.DataFrame({"step": [0, last], "eval/accuracy": 0.5, "eval/length": 9.0})
+    return Measured(load_recipe("tiny").model_copy(update=recipe), steps, evals, pd.DataFrame())
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "kept_from"),
+    [
+        ([40, 41], [10, 11], set()),
+        ([None, 50], [10, 11], {"reversed", "does not hold"}),  # at least as large as it seems
+        ([40, 41], [10, None], {"holds"}),  # at most
+        ([None, None], [None, 20], {"holds", "reversed", "does not hold"}),
+    ],
+)
+def test_bounds_keep_a_claim_from_verdicts_that_they_may_only_seem_to_give(large, small, kept_from):
+    arms = [[falling(step) for step in steps] for steps in (large, small)]
+    for kind, both in (("greater", arms), ("less", arms[::-1])):
+        asked = claim("offpol-size", kind=kind, smallest_effect=1.5)
+        assert barred(asked, both) == kept_from
+        told = list(remarks(asked, both))
+        cut = sum(step is None for step in large + small)
+        assert told == [] if not cut else told[0].startswith(f"in {cut} of 4 runs entropy never came below its target")
+    assert barred(claim("sgd-collapse"), [arms[1], [falling(None)], arms[0]]) == kept_from  # the middle counts nothing
+    alike = claim("offpol-size", kind="equivalent", smallest_effect=1.5)
+    assert barred(alike, arms) == (VERDICTS if kept_from else set())
+    assert barred(claim("stage-tokens"), arms) == VERDICTS  # none of them comes to 0.7, and a length is no bound
+
+
+def test_a_verdict_that_only_bounds_give_is_not_given(tmp_path):
+    """Tokens to an accuracy that no run comes to: the arm that samples less would seem cheaper."""
+    write_runs(tmp_path, "multi_stage", {"multi-stage": 0.5, "from-scratch": 0.6})
+    for path in tmp_path.rglob("metrics.jsonl"):
+        tokens = (100 if "multi-stage" in str(path) else 200) + int(path.parent.name[-1])
+        records = [json.loads(line) | {"tokens/generated": tokens} for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    (entry,) = ledger(tmp_path, [claim("stage-cost")])
+    assert entry.verdict == "not decided" and entry.low > 1.1
+    assert "in 10 of 10 runs accuracy never came" in entry.comment and "keeps it from being decided" in entry.comment
+
+
+def test_remarks_tell_of_control_that_never_acted_and_of_clock_times():
+    silent = [falling(step, entropy="paper") for step in (50, 57)]
+    other = [falling(50), falling(60)]
+    asked = claim("adapt-hold", arms=["4-adaptive", "4-none"], statistic="final_entropy", kind="greater")
+    assert list(remarks(asked, [silent, other])) == ["entropy control never gave a bonus in 4-adaptive"]
+    acted = replace(silent[0], steps=silent[0].steps.assign(**{"entropy/alpha": 0.1}))
+    assert list(remarks(asked, [[acted, silent[0]], other])) == []
+    names = ("time/rollout", "time/update", "time/sync", "time/other")
+    timed = [replace(falling(9), steps=falling(9).steps.assign(**dict.fromkeys(names, s))) for s in (1, 3)]
+    (told,) = remarks(claim("time-sgd"), [timed, timed[::-1]])
+    assert told == "clock times of a machine with other work: those of one arm differ by a factor of up to 3.0"
 
 
 def test_one_arm_is_compared_with_a_number_by_students_t():
