@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from or1lab import results, stats
+from or1lab.recipe import Recipe
 from or1lab.store import Run, find_runs
 
 EVALUATIONS = [
@@ -25,7 +26,7 @@ EVALUATIONS = [
 ]  # fmt: skip
 LIMITS = ["label", "run", "model", "step", "suite", "k", "tau", "problems", "limit", "accuracy", "low", "high"]
 TIMES = [
-    "recipe", "quadruple", "responses", "machine", "runs", "rollout", "update", "other", "total", "low", "high",
+    "setting", "quadruple", "responses", "machine", "runs", "rollout", "update", "other", "total", "low", "high",
 ]  # fmt: skip
 SHORTER = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # of the limit of an evaluation
 
@@ -100,8 +101,9 @@ class Measured:
 
     @cached_property
     def times(self) -> pd.DataFrame:
-        """Seconds a training step, of finished runs whose stages all have one batch: one row a recipe, quadruple
-        (N_SGD, D_R, D_T, N_reuse), number of responses a step and machine; total with a 95% interval over runs."""
+        """Seconds a training step, of finished runs whose stages all have one batch: one row a setting
+        (recipe, contexts, precision), quadruple (N_SGD, D_R, D_T, N_reuse), number of responses a step and machine;
+        total with a 95% interval over runs."""
         finished = (run for run in find_runs(self.folder) if run.status == "finished")
         rows = [row for run in finished if (row := _seconds(run))]
         if not rows:
@@ -158,9 +160,15 @@ def _seconds(run: Run) -> dict[str, Any] | None:
     rollout, update = steps["time/rollout"].mean(), steps["time/update"].mean()
     other = steps["time/sync"].mean() + steps["time/other"].mean()
     return {
-        "recipe": recipe.name, "quadruple": tuple(quadruple), "responses": quadruple[1] * gs, "machine": machine(run),
+        "setting": setting(recipe), "quadruple": tuple(quadruple), "responses": quadruple[1] * gs, "machine": machine(run),
         "rollout": rollout, "update": update, "other": other, "total": rollout + update + other,
     }  # fmt: skip
+
+
+def setting(recipe: Recipe) -> str:
+    """What besides the batches decides the time of a step, in a few words."""
+    limits = "/".join(str(recipe.stage(i).T) for i in range(len(recipe.stages)))
+    return f"{recipe.name} T {limits}" + ("" if recipe.dtype == "float32" else f", {recipe.dtype}")
 
 
 def machine(run: Run) -> str:

@@ -149,7 +149,7 @@ def time_of_a_run(measured: Measured) -> Sheet:
         for row in on_policy.itertuples():
             D_R = row.quadruple[1]
             ours = groups.setdefault(f"ours, on-policy: D_R {D_R}, gs {row.responses // D_R}", [])
-            ours.append(_hours(row, f"{row.recipe}, {row.machine} (n = {row.runs})"))
+            ours.append(_hours(row, f"{row.setting}, {row.machine} (n = {row.runs})"))
     return Sheet(["run", *TIME], groups, "Table 7. Hours of 1000 training steps", [PARTS])
 
 
@@ -159,10 +159,10 @@ def time_of_sgd_steps(measured: Measured) -> Sheet:
     cut, gpus = (c.text for c in reversed(paper.contradictions("table8")))
     rows = [[printed(_quadruple(row["quadruple"])), *_times(row, [cut])] for row in told["rows"]]
     groups = {f"paper: 7B on {told['gpus']}": rows}
-    for (recipe, machine), part in measured.times.groupby(["recipe", "machine"], sort=False):
+    for (setting, machine), part in measured.times.groupby(["setting", "machine"], sort=False):
         rows = part.sort_values("quadruple").itertuples()
         ours = [_hours(row, f"{_quadruple(row.quadruple)} (n = {row.runs})") for row in rows]
-        groups[f"ours: {recipe} on {machine}"] = ours
+        groups[f"ours: {setting}, {machine}"] = ours
     columns = ["(N_SGD, D_R, D_T, N_reuse)", *TIME]
     return Sheet(columns, groups, "Table 8. Hours of 1000 training steps by SGD steps", [PARTS, UNIT, gpus])
 
@@ -189,11 +189,11 @@ def time_of_rollouts(measured: Measured) -> Sheet:
     ]
     groups = {PAPER: rows}
     if len(measured.times):
-        by = measured.times.sort_values("responses").groupby(["recipe", "machine", "responses"], sort=False)
+        by = measured.times.sort_values("responses").groupby(["setting", "machine", "responses"], sort=False)
         groups["ours"] = [
-            [Cell(f"{recipe} on {machine}", "ours"), Cell(f"{responses}", "ours"),
+            [Cell(f"{setting}, {machine}", "ours"), Cell(f"{responses}", "ours"),
              Cell(number(part["rollout"].mean(), ".2f"), "ours"), Cell(NOTHING)]
-            for (recipe, machine, responses), part in by
+            for (setting, machine, responses), part in by
         ]  # fmt: skip
     return Sheet(["machine", "responses", "seconds", "change"], groups, "Table 9. Seconds of one rollout")
 

@@ -64,11 +64,11 @@ def evaluation(
 def ours(tmp_path_factory) -> Path:
     """Two seeds of two arms with known times, and evaluations of known accuracy."""
     root = tmp_path_factory.mktemp("results")
-    for D_T, update in ((16, 0.6), (4, 1.2)):
+    for D_T, update, T in ((16, 0.6, 128), (4, 1.2, 128), (4, 9.9, 34)):
         for seed in (0, 1):
-            recipe = load_recipe("tiny", [f"D_T={D_T}", f"seed={seed}", "stages.0.steps=2"])
+            recipe = load_recipe("tiny", [f"D_T={D_T}", f"seed={seed}", "stages.0.steps=2", f"stages.0.T={T}"])
             run = Run.create(
-                root / "runs" / f"{D_T}-{seed}", recipe=recipe.resolved(), extra={"experiment": "x", "arm": "a"}
+                root / "runs" / f"{D_T}-{T}-{seed}", recipe=recipe.resolved(), extra={"experiment": "x", "arm": "a"}
             )
             times = {"time/rollout": 3.0 + 0.2 * seed, "time/update": update, "time/sync": 0.3, "time/other": 0.1}
             for step in (1, 2):
@@ -261,7 +261,7 @@ def test_previews_gain_what_the_final_models_have_more():
 
 def test_our_times_are_hours_of_a_thousand_steps_with_an_interval_over_runs(ours):
     groups = paper_tables.time_of_sgd_steps(Measured(ours)).groups
-    on, off = groups["ours: tiny on 2 CPU threads"]
+    on, off = groups["ours: tiny T 128, 2 CPU threads"]
     assert on[0].text == "(1, 16, 16, 1) (n = 2)" and off[0].text == "(4, 16, 4, 1) (n = 2)"
     seconds = np.array([4.0, 4.2])  # of a step
     mean, error = seconds.mean() / 3.6, 12.7062 * 0.1 / 3.6
@@ -269,8 +269,10 @@ def test_our_times_are_hours_of_a_thousand_steps_with_an_interval_over_runs(ours
     assert on[5].text == f"{100 * 3.1 / 4.1:.1f}" and off[6].text == f"{100 * 1.2 / 4.7:.1f}"
     seven = paper_tables.time_of_a_run(Measured(ours)).groups["ours, on-policy: D_R 16, gs 8"]
     assert len(seven) == 1 and seven[0][1] == on[1]
-    (nine,) = paper_tables.time_of_rollouts(Measured(ours)).groups["ours"]
-    assert [cell.text for cell in nine] == ["tiny on 2 CPU threads", "128", "3.10", "–"]
+    assert [row[0].text for row in groups["ours: tiny T 34, 2 CPU threads"]] == ["(4, 16, 4, 1) (n = 2)"]
+    nine, short = paper_tables.time_of_rollouts(Measured(ours)).groups["ours"]
+    assert [cell.text for cell in nine] == ["tiny T 128, 2 CPU threads", "128", "3.10", "–"]
+    assert short[0].text == "tiny T 34, 2 CPU threads"
 
 
 def test_our_evaluations_stand_below_the_papers_rows_with_intervals(ours):
