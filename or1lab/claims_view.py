@@ -41,14 +41,17 @@ def claims(
     tier: Tier = "tiny",
     json: Json = False,
 ) -> None:
-    """The ledger: every claim of experiments/claims.yaml, its verdict by a tier's runs, and what is still to run."""
+    """The ledger: every claim of experiments/claims.yaml and follow_ups.yaml, its verdict by a tier's runs, and what is
+    still to run."""
     from or1lab.ledger import ledger
 
-    entries = ledger(results or (KEPT if tier == "tiny" else RUNS), tier=tier)
+    results = results or (KEPT if tier == "tiny" else RUNS)
+    entries = ledger(results, tier=tier)
     if json:
         print_json({"claims": [entry.plain() for entry in entries]})
     else:
         show(entries, console, tier)
+        console.print(f"runs read from {results}", highlight=False, markup=False)
 
 
 def show(entries: Sequence[Entry], console: Console, tier: str = "tiny") -> None:

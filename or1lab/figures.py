@@ -23,7 +23,6 @@ from or1lab.process import cores
 from or1lab.store import full_disk_explained
 from or1lab.sweep import TINY
 from or1lab.terminal import counted
-from or1lab.tiers import tier_name
 
 Draw = Callable[..., Figure]  # of a frame, and a width
 Job = tuple[Path, pd.DataFrame, Draw, str]
@@ -47,8 +46,7 @@ def make_figures(names: list[str], folder: Path, out: Path, tier: str = TINY, wi
     """
     check_names(names, [DEMO, *study_figures.table().figures, *PAPER], "figure")
     measured, shelf = Measured(folder), study_figures.Shelf(folder, tier)
-    demo = {DEMO: tier_name(DEMO, tier)}
-    names = names or [*results.with_runs(demo, folder), *study_figures.with_runs(shelf), *PAPER]
+    names = names or [*results.with_runs([DEMO], folder, tier), *study_figures.with_runs(shelf), *PAPER]
     jobs = (_job(name, out, measured, shelf, width) for name in names)
     if len(names) <= FEW:
         return [path for job in jobs for path in _write(job)]

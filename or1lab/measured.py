@@ -160,7 +160,8 @@ def _seconds(run: Run) -> dict[str, Any] | None:
     rollout, update = steps["time/rollout"].mean(), steps["time/update"].mean()
     other = steps["time/sync"].mean() + steps["time/other"].mean()
     return {
-        "setting": setting(recipe), "quadruple": tuple(quadruple), "responses": quadruple[1] * gs, "machine": machine(run),
+        "setting": setting(recipe), "quadruple": tuple(quadruple), "responses": quadruple[1] * gs,
+        "machine": machine(run),
         "rollout": rollout, "update": update, "other": other, "total": rollout + update + other,
     }  # fmt: skip
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,6 +28,10 @@ from or1lab.manifest import MANIFEST, full_disk_explained
 from or1lab.store import PACKED_METRICS, Run, find_runs, known_values
 
 TEXTS = ("prompt", "response", "gold")
+
+
+class Taken(Or1labError):
+    """Another run of that arm and seed is packed there already."""
 
 
 def pack(run: Run, out: Path) -> Path:
@@ -44,9 +49,12 @@ def pack(run: Run, out: Path) -> Path:
     target = out / manifest["experiment"] / manifest["arm"] / f"seed-{manifest['seed']}"
     if (target / MANIFEST).exists():
         if Run.open(target).manifest != manifest:
-            raise Or1labError(f"{target} holds another run of this arm and seed; move it away")
+            raise Taken(f"{target} holds another run of this arm and seed; move it away")
         return target
     aside = target.with_name(f".{target.name}.{os.getpid()}")
+    for left in target.parent.glob(f".{target.name}.*"):  # by a process that was killed
+        if not psutil.pid_exists(int(left.suffix[1:])):
+            shutil.rmtree(left, ignore_errors=True)
     with full_disk_explained(out):
         aside.mkdir(parents=True)
         try:
@@ -59,17 +67,27 @@ def pack(run: Run, out: Path) -> Path:
 
 
 def pack_all(root: Path, out: Path) -> tuple[list[Path], dict[str, str]]:
-    """`pack` of every finished run of an experiment below `root`; the packed folders, and the status of those left.
+    """`pack` of every finished run of an experiment below `root`; the packed folders, and why others were left.
 
     Raises:
         UsageError: there is no run.
-        Or1labError: as `pack`.
+        Or1labError: no room on the disk, or what `pack` calls a loss.
     """
     runs = find_runs(root)
     if not runs:
         raise UsageError(f"no runs in {root}")
-    left = {str(run.folder): run.status for run in runs if run.status != "finished"}
-    return [pack(run, out) for run in runs if str(run.folder) not in left], left
+    packed, left = [], {}
+    for run in runs:
+        if run.status != "finished":
+            left[str(run.folder)] = f"is {run.status}"
+        elif not run.manifest["experiment"]:
+            left[str(run.folder)] = "belongs to no experiment"
+        else:
+            try:
+                packed.append(pack(run, out))
+            except Taken as error:
+                left[str(run.folder)] = f"stays: {error}"
+    return packed, left
 
 
 def _write(run: Run, folder: Path) -> None:

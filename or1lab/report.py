@@ -31,7 +31,7 @@ from or1lab.store import Run
 from or1lab.study_figures import Shelf
 from or1lab.tiers import option
 from or1lab.tracking import duration
-from or1lab.world import CLAIMS, WORLD, content_hash
+from or1lab.world import CLAIMS, FOLLOW_UPS, WORLD, content_hash
 
 CHAPTERS = (  # notebooks, the ledger first
     "claims", "data_mixture", "multi_stage", "advantage_mask", "temperature", "kl", "entropy_dynamics", "resources",
@@ -168,6 +168,7 @@ def facts(manifests: Sequence[dict[str, Any]]) -> dict[str, str]:
         "Code of this page": _commit(environment()["code"]),
         "Hash of the world": content_hash(WORLD),
         "Hash of the claims": content_hash(CLAIMS),
+        "Hash of the follow-ups": content_hash(FOLLOW_UPS),
     }
 
 

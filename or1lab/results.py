@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import pandas as pd
 from or1lab.errors import UsageError
 from or1lab.recipe import Recipe
 from or1lab.store import Run, find_runs, frame
-from or1lab.studies import borrowed, same_origin
+from or1lab.studies import borrowed, by_recipe, no_run_of, planned, same_origin
 from or1lab.sweep import TINY
-from or1lab.tiers import option, tier_name
+from or1lab.tiers import tier_name
 
 LAST = 5  # steps whose mean is a run's final entropy: one step of 128 responses is noisy
 
@@ -27,26 +27,32 @@ def finished_runs(results: Path, experiment: str, tier: str = TINY) -> list[Run]
     """
     found: dict[tuple[int, str, int], Run] = {}
     name = tier_name(experiment, tier)
-    for run in [*find_runs(results), *borrowed(experiment, results, tier)]:
-        manifest = run.manifest
-        if manifest["experiment"] == name and run.status == "finished":
-            key = (recipe_of(run).N_SGD, manifest["arm"], manifest["seed"])
-            if key in found:
+
+    def place(run: Run) -> tuple[int, str, int]:
+        return recipe_of(run).N_SGD, run.manifest["arm"], run.manifest["seed"]
+
+    for run in find_runs(results):
+        if run.manifest["experiment"] == name and run.status == "finished":
+            if (key := place(run)) in found:
                 raise UsageError(f"{found[key].folder} and {run.folder} are the same arm and seed; move one away")
             found[key] = run
+    for run in borrowed(experiment, results, tier):  # where it has none of its own
+        found.setdefault(place(run), run)
     if not found:
-        raise UsageError(
-            f"no finished run of the experiment '{name}' in {results}; "
-            f"make them with `or1lab sweep {experiment}{option(tier)}`, or name their folder with --results"
-        )
+        raise UsageError(no_run_of(experiment, results, tier))
     same_origin(found.values(), f"'{name}' in {results}")
     return [found[key] for key in sorted(found)]
 
 
-def with_runs(experiments: Mapping[str, str], results: Path) -> list[str]:
-    """The names of those experiments that have finished runs below `results`."""
-    found = {run.manifest["experiment"] for run in find_runs(results) if run.status == "finished"}
-    return [name for name, experiment in experiments.items() if experiment in found]
+def with_runs(names: Iterable[str], results: Path, tier: str = TINY) -> list[str]:
+    """Which of these experiments have finished runs at a tier below `results`, their own or another study's."""
+    own = {run.manifest["experiment"] for run in find_runs(results) if run.status == "finished"}
+    known = by_recipe(results).keys()
+
+    def has(name: str) -> bool:
+        return tier_name(name, tier) in own or any(known & set(keys) for keys in planned(name, tier).values())
+
+    return [name for name in names if has(name)]
 
 
 def recipe_of(run: Run) -> Recipe:

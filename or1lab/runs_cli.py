@@ -64,7 +64,7 @@ def runs_show(folder: RunArg, json: Json = False) -> None:
     runs_view.show(folder, console, print_json if json else None)
 
 
-@app.command("compare", epilog="Example: or1lab runs compare runs/demo/on-policy/seed-0 runs/demo/n-sgd-16/seed-0")
+@app.command("compare", epilog="Example: or1lab runs compare runs/demo/on-policy/seed-0 runs/demo/off-policy/seed-0")
 def runs_compare(one: RunArg, other: RunArg, json: Json = False) -> None:
     """Two runs: what differs in recipe, environment and packages, and their newest metrics side by side."""
     from or1lab import runs_view
@@ -93,19 +93,18 @@ def runs_pack(
 ) -> None:
     """Keep finished runs as small files that figures, tables and claims read like run folders.
 
-    Without texts, models and notebooks. Runs that are not finished are named and left."""
+    Without texts, models and notebooks. Runs that are not finished, or of no experiment, are named and left."""
     from or1lab.pack import pack_all
 
     packed, left = pack_all(root, out)
     if json:
         print_json({"packed": packed, "left": left})
         return
-    for folder, status in left.items():
-        console.print(f"left: {folder} is {status}", highlight=False, markup=False)
+    for folder, why in left.items():
+        console.print(f"left: {folder} {why}", highlight=False, markup=False)
     console.print(f"packed {len(packed)} runs in {out}", highlight=False, markup=False)
 
 
-@app.command("clean", hidden=True)
 @app.command("gc", epilog="Example: or1lab runs gc runs --checkpoints none --rollouts every=50 --dry-run")
 def runs_gc(
     root: Annotated[Path, typer.Argument(help="Run folder, or a folder of them.")] = RUNS,

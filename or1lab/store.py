@@ -320,9 +320,11 @@ class Run(Recorded):
 
 
 def find_runs(root: str | Path) -> list[Run]:
-    """All runs below `root`, sorted by folder; a run folder is not searched further."""
+    """All runs below `root`, sorted by folder; a run folder is not searched further, nor a hidden one: what is being
+    written stands aside under such a name."""
     found = []
     for folder, subfolders, files in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         if MANIFEST in files and (METRICS in files or PACKED_METRICS in files):  # not an evaluation
             subfolders.clear()
             found.append(Run(folder))

@@ -17,7 +17,8 @@ from or1lab.errors import UsageError
 from or1lab.recipe import Recipe, recipe_hash
 from or1lab.store import Run, find_runs
 from or1lab.sweep import EXPERIMENTS, TINY, Experiment, Job, expand, load_experiment
-from or1lab.tiers import tier_name
+from or1lab.terminal import KEPT
+from or1lab.tiers import option, tier_name
 from or1lab.world import WORLD, content_hash
 
 
@@ -67,6 +68,15 @@ def planned(name: str, tier: str = TINY) -> Mapping[str, list[str]]:
 def all_planned(tier: str = TINY) -> set[str]:
     """The recipe hashes of the planned runs of all studies at a tier."""
     return {key for one in studies() for keys in planned(one.name, tier).values() for key in keys}
+
+
+def no_run_of(experiment: str, folder: Path, tier: str = TINY) -> str:
+    """What to do where there is no finished run of an experiment."""
+    kept = f" (those of the study are kept in {KEPT})" if tier == TINY and Path(folder) != KEPT else ""
+    return (
+        f"no finished run of the experiment '{tier_name(experiment, tier)}' in {folder}; "
+        f"make them with `or1lab sweep {experiment}{option(tier)}`, or name their folder with --results{kept}"
+    )
 
 
 def same_origin(runs: Iterable[Run], what: str) -> None:

@@ -33,9 +33,8 @@ from or1lab.run_statistics import (
     simulated_time,
 )
 from or1lab.store import Run
-from or1lab.studies import all_planned, by_recipe, planned, same_origin
+from or1lab.studies import all_planned, by_recipe, no_run_of, planned, same_origin
 from or1lab.sweep import TINY
-from or1lab.tiers import option
 
 TABLE = ROOT / "experiments" / "figures.yaml"
 COLUMNS = ["panel", "read", "series", "seed", "step", "x", "y"]
@@ -196,10 +195,7 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
     own = table().study(name)
     arms = shelf.arms(own)
     if not arms:
-        raise UsageError(
-            f"no finished run of the study '{own}' in {shelf.folder}; "
-            f"make them with `or1lab sweep {own}{option(shelf.tier)}`, or name their folder with --results"
-        )
+        raise UsageError(no_run_of(own, shelf.folder, shelf.tier))
     rows: list[list[Any]] = []
     seeds: dict[str, int] = {}
     switches: dict[str, set[int]] = {name: set() for name in spec.names}

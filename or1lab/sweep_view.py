@@ -15,7 +15,7 @@ from or1lab.store import Run
 from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 
 if TYPE_CHECKING:
-    from or1lab.sweep import Outcome
+    from or1lab.sweep import Experiment, Outcome
 
 FRAME = 6  # lines of a terminal around the rows; where not all jobs have room, those that train or failed are shown
 ENDS = {"accuracy": ".3f", "entropy": ".3f", "length": ".1f"}  # of the last evaluation
@@ -80,9 +80,20 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path, optio
         f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", soft_wrap=True, highlight=False
     )
     if len(finished) == len(outcomes) and not outcomes[0].job.of_many:
-        figure = outcomes[0].job.experiment.figure
-        command = f"or1lab figures {figure} --results {folder.parent}{option}"
-        console.print(f"figure: {command}", soft_wrap=True, highlight=False)
+        shown = _shown(outcomes[0].job.experiment)
+        if shown:
+            console.print(f"{shown} --results {folder.parent}{option}", soft_wrap=True, highlight=False)
+
+
+def _shown(experiment: Experiment) -> str | None:
+    """The command for its figure; where figures.yaml has none, that for its table, which wants it among the others."""
+    from or1lab.captions import titles
+    from or1lab.sweep import EXPERIMENTS
+
+    if experiment.figure in titles():
+        return f"figure: or1lab figures {experiment.figure}"
+    kept = (EXPERIMENTS / f"{experiment.name}.yaml").is_file()
+    return f"table: or1lab tables {experiment.name}" if kept else None
 
 
 def _summary(finished: list[Outcome]) -> Table:

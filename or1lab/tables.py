@@ -18,7 +18,6 @@ from or1lab.paper_tables import SHEETS
 from or1lab.sheet import Cell, Sheet, number
 from or1lab.store import Run, full_disk_explained
 from or1lab.sweep import EXPERIMENTS, TINY, Experiment
-from or1lab.tiers import tier_name
 
 
 def arms(experiment: Experiment, runs: list[Run]) -> Sheet:
@@ -26,7 +25,7 @@ def arms(experiment: Experiment, runs: list[Run]) -> Sheet:
     frame = results.summaries(runs)
     rows = [_row(arm) for _, arm in frame.groupby("label", sort=False)]
     lines = [contrast(frame, experiment.baseline, arm) for arm in experiment.arms if arm != experiment.baseline]
-    note = "Accuracy and entropy: means with 95% intervals over runs."
+    note = "Accuracy, and entropy of the last 5 steps: means with 95% intervals over runs."
     return Sheet(list(rows[0]), {"": [list(map(Cell, row.values())) for row in rows]}, notes=[note, *lines])
 
 
@@ -87,10 +86,10 @@ def make_tables(names: list[str], folder: Path, out: Path, tier: str = TINY) -> 
     Raises:
         UsageError: an unknown table or tier, or no finished run of its experiment below `folder`.
     """
-    experiments = {path.stem: tier_name(path.stem, tier) for path in sorted(EXPERIMENTS.glob("*.yaml"))}
+    experiments = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
     check_names(names, [*SHEETS, *experiments], "table")
     measured, written = Measured(folder), {}
-    for name in names or [*results.with_runs(experiments, folder), *_possible(measured)]:
+    for name in names or [*results.with_runs(experiments, folder, tier), *_possible(measured)]:
         if name in SHEETS:
             made = SHEETS[name](measured)
         else:

@@ -17,6 +17,7 @@ from or1lab.errors import Or1labError, UsageError, check_names, did_you_mean
 from or1lab.manifest import MANIFEST, full_disk_explained
 from or1lab.recipe import split_override
 from or1lab.store import METRICS, PACKED_METRICS, Run
+from or1lab.terminal import RUNS
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -51,10 +52,16 @@ class Wanted:
 
 
 def find(root: str | Path) -> Found:
-    """All runs below `root` in the order of their folders; a run folder is not searched further."""
+    """All runs below `root` in the order of their folders; neither run folders nor hidden ones are searched further.
+
+    Raises:
+        UsageError: there is no such folder (the default one may be missing: there are no runs yet).
+    """
+    if not Path(root).is_dir() and Path(root) != RUNS:
+        raise UsageError(f"there is no folder {root}")
     runs, unreadable = [], {}
     for folder, subfolders, files in os.walk(root):
-        subfolders.sort()
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         if METRICS in files or PACKED_METRICS in files:
             subfolders.clear()
             try:

@@ -78,4 +78,7 @@ def _evaluate(run: Run, recipe: Recipe, rng, step: int, accuracy: float, H: floa
     values = {"eval/accuracy": accuracy, "eval/length": length.mean(), "eval/entropy": H * 0.95}
     run.log("eval", step=step, final=final, **values)
     if final:
-        run.write_evals(step, pd.DataFrame({"correct": rng.random(n) < accuracy, "length": length, "final": True}))
+        told = {"length": length, "final": True}
+        other = pd.DataFrame(told | {"correct": False, "tau": -1.0})  # a second temperature, which no study looks at
+        right = rng.random(n) < accuracy
+        run.write_evals(step, pd.concat([pd.DataFrame(told | {"correct": right, "tau": recipe.eval.tau}), other]))

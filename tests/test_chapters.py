@@ -118,6 +118,11 @@ def test_chapters_on_partial_results(name, runs, capsys):
     assert len(drawn) == len(there)
     missing = set(figures_of(name)) - set(there)
     assert len(re.findall("no finished run in .*; `or1lab sweep", told)) == len(missing)
+    if name == "claims":
+        groups = (load_claims(), load_follow_ups())
+        counts = [sum(claim.group == group for claims in groups for claim in claims) for group in claims_view.GROUPS]
+        told_counts = re.findall(r"^(?:primary|secondary|follow-up): (\d+) claims", told, re.M)
+        assert list(map(int, told_counts)) == counts
     if name == "kl":
         assert "Not run" not in told and "runs are finished" not in told
         assert re.search(
@@ -258,7 +263,7 @@ def test_the_terminal_shows_the_whole_ledger(width):
 def test_the_sheet_has_the_primary_claims_first():
     made = claims_view.sheet([ENTRIES[-1], *ENTRIES[:2]])
     assert list(made.groups) == ["primary claims", "secondary claims (exploratory)"]
-    assert len(made.groups["primary claims"]) == 2 and "Waits" not in made.markdown()
+    assert len(made.groups["primary claims"]) == 2 and "waits for 5 of 5 runs" in made.markdown()
     assert "+0.120 [+0.080, +0.160]" in made._repr_html_()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -81,12 +83,34 @@ def test_a_lossy_packing_is_noticed_and_leaves_nothing(run, tmp_path, monkeypatc
 
 
 def test_the_command_names_what_is_left(run, tmp_path):
-    Run.create(tmp_path / "runs" / "b", recipe=load_recipe("tiny", ["seed=101"]).resolved())
+    recipe = load_recipe("tiny", ["seed=101"]).resolved()
+    Run.create(tmp_path / "runs" / "b", recipe=recipe)
+    Run.create(tmp_path / "runs" / "A", recipe=recipe, extra={"status": "finished"})  # before the others in the list
+    shutil.copytree(run.folder, tmp_path / "runs" / "again")
+    Run.open(tmp_path / "runs" / "again").update_manifest(seconds=1.0)
     command = ["runs", "pack", str(tmp_path / "runs"), "--out", str(tmp_path / "packed"), "--json"]
     result = CliRunner().invoke(app, command, catch_exceptions=False)
     told = json.loads(result.stdout)
     assert len(told["packed"]) == 1
-    assert told["left"] == {str(tmp_path / "runs" / "b"): "interrupted"}
+    why = {Path(folder).name: words for folder, words in told["left"].items()}
+    assert why.pop("again").endswith("holds another run of this arm and seed; move it away")
+    assert why == {"b": "is interrupted", "A": "belongs to no experiment"}
+
+
+def test_what_a_killed_packing_left_is_no_run_and_goes(run, tmp_path, monkeypatch):
+    def killed(ours, theirs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packing, "_compare", killed)
+    monkeypatch.setattr(packing.shutil, "rmtree", lambda *args, **kwargs: None)
+    with pytest.raises(KeyboardInterrupt):
+        pack(run, tmp_path / "packed")
+    (half,) = (tmp_path / "packed").rglob(".seed-100.*")
+    assert (half / "metrics.parquet").exists() and not find_runs(tmp_path / "packed")
+    monkeypatch.undo()
+    half.rename(half.with_name(f".seed-100.{2**22 + 1}"))  # of a process that is no more
+    whole = pack(run, tmp_path / "packed")
+    assert list(whole.parent.iterdir()) == [whole]
 
 
 def test_new_results_are_no_change_of_the_code(tmp_path, monkeypatch):

@@ -81,6 +81,12 @@ def test_a_study_borrows_its_arms_and_calls_them_by_its_own_names(tmp_path):
     with pytest.raises(TypeError, match="for reading"):
         runs[0].update_manifest(status="failed")
     assert len(results.finished_runs(tmp_path, "sgd_steps")) == 5
+    assert results.with_runs(["baseline", "clip_higher", "kl"], tmp_path) == ["clip_higher"]
+    for job in jobs_of("clip_higher", tmp_path):  # swept alone, it makes the shared arm too: each has its own
+        if job.arm == "clip-0.20":
+            write_run(job)
+    runs = results.finished_runs(tmp_path, "sgd_steps")
+    assert len(runs) == 5 and not any("clip_higher" in run.folder.parts for run in runs)
     with pytest.raises(UsageError, match="no finished run of the experiment 'toy'"):
         results.finished_runs(tmp_path, "toy")
 
@@ -136,6 +142,14 @@ def test_a_packed_run_is_done_and_a_finished_one_is_packed(tmp_path, monkeypatch
     text = StringIO()
     result = run_sweep(folder, out=out, packed=packed, resume=True, console=Console(file=text))
     assert result.exit_code == 0 and len(started) == 2 and "2 of 2 runs finished" in text.getvalue()
+    (one,) = (packed / "kl" / "kl").iterdir()  # of another world, say: trained again, and no room for it
+    Run.open(one).update_manifest(recipe_hash="0" * 16)
+    result = run_sweep(folder, out=out, packed=packed, resume=True, console=Console(file=StringIO()))
+    ends = {outcome.job.arm: (outcome.state, outcome.error) for outcome in result.outcomes}
+    assert result.exit_code == 1 and len(started) == 3 and ends["none"] == ("finished", None)
+    assert ends["kl"][0] == "failed" and "trained, but not packed: " in ends["kl"][1]
+    shutil.rmtree(one)
+    assert run_sweep(folder, out=out, packed=packed, resume=True, console=Console(file=StringIO())).exit_code == 0
     run_sweep(folder, out=out, packed=packed, dry_run=True, console=Console(file=text))
     assert "2 jobs, 2 at a time; estimated time: 0 s" in text.getvalue()
     with pytest.raises(UsageError, match="or1lab runs pack"):

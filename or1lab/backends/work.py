@@ -43,6 +43,7 @@ def work(outcomes: list[Outcome], backend: Backend, notebook: Path, screen: Scre
                 state = outcome.job.state  # another sweep may have taken it in the meantime
                 if state in ("finished", "running"):
                     outcome.state = state
+                    _keep(outcome, packed)
                 else:
                     chosen.append(outcome)
             tasks = [Task(outcome.job, notebook.resolve(), Path.cwd()) for outcome in chosen]
@@ -59,8 +60,8 @@ def work(outcomes: list[Outcome], backend: Backend, notebook: Path, screen: Scre
                     active.remove(one)
                     outcome.seconds = time.monotonic() - one.begin
                     _settle(outcome, error, LAG if backend.queues else 0)
-                    screen.ended(outcome)
                     _keep(outcome, packed)
+                    screen.ended(outcome)
             screen.refresh()
             time.sleep(1 if backend.queues else 0.2)
     finally:
@@ -70,11 +71,15 @@ def work(outcomes: list[Outcome], backend: Backend, notebook: Path, screen: Scre
 
 
 def _keep(outcome: Outcome, packed: Path | None) -> None:
+    """Pack a finished run; one that cannot be packed fails, and the other jobs go on."""
     folder = outcome.job.folder
     if packed and outcome.state == "finished" and not folder.is_relative_to(packed):
         run = Run.open(folder)
         if run.manifest["experiment"]:  # a run of the same recipe that no sweep made is used where it lies
-            pack(run, packed)
+            try:
+                pack(run, packed)
+            except Or1labError as error:
+                outcome.state, outcome.error = "failed", f"trained, but not packed: {error}"
 
 
 def _settle(outcome: Outcome, error: str, lag: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import socket
@@ -39,12 +40,14 @@ def outcome(source: str, tests, **options) -> tuple[bool, str, int, int]:
     return verdict.correct, verdict.reason, verdict.passed, verdict.total
 
 
-def rows(name: str) -> list:
+def rows(name: str, quick: int = 1) -> list:
+    """The rows of a file; of those but every `quick`-th the tests are slow ones."""
     path = DATA / name
     if not path.exists():
         return [pytest.param(None, marks=pytest.mark.skip(reason=f"no ../shared/data/{name}"))]
     parsed = map(json.loads, path.read_text(encoding="utf-8", errors="surrogatepass").splitlines())
-    return [pytest.param(row, id=row["id"]) for row in parsed]
+    marks = itertools.cycle([(), *[pytest.mark.slow] * (quick - 1)])
+    return [pytest.param(row, id=row["id"], marks=mark) for row, mark in zip(parsed, marks, strict=False)]
 
 
 # ------------------------------------------------------------------------------------------------ batches
@@ -483,7 +486,7 @@ def test_an_assert_has_less_time_than_a_test_of_outputs():
 
 def test_a_program_may_use_a_gigabyte():
     source = "block = bytearray(1 << 30)\nblock[::4096] = b'x' * (1 << 18)\nprint(len(block))"
-    assert outcome(source, {"inputs": [""], "outputs": [str(1 << 30)]}) == (True, "passed", 1, 1)
+    assert outcome(source, {"inputs": [""], "outputs": [str(1 << 30)]}, limits=PATIENT) == (True, "passed", 1, 1)
 
 
 def test_asserts_may_use_helpers_of_the_submission_and_modules():
@@ -558,7 +561,7 @@ def test_what_is_wrong_with_a_record_is_said_in_words(tests, words):
 # ------------------------------------------------------------------------------------------------ the public data
 
 
-@pytest.mark.parametrize("row", rows("code_functional.jsonl"))
+@pytest.mark.parametrize("row", rows("code_functional.jsonl", quick=5))
 def test_functional(row):
     record = {"import_prefix": "", "test_code": row["test"], "entry_point": row["entry_point"]}
     tests = {"assert_case": row["test"]} if isinstance(row["test"], list) else record
@@ -572,7 +575,7 @@ def test_functional(row):
         assert not judge(broken, row["io"]).correct
 
 
-@pytest.mark.parametrize("row", rows("code_leetcode.jsonl"))
+@pytest.mark.parametrize("row", rows("code_leetcode.jsonl", quick=5))
 def test_leetcode(row):
     verdict = judge(row["solution"], row["ground_truth"], limits=PATIENT)
     assert verdict.correct, verdict
@@ -581,7 +584,7 @@ def test_leetcode(row):
     assert judge(broken, row["ground_truth"]).passed == 0
 
 
-@pytest.mark.parametrize("row", rows("code_stdio.jsonl"))
+@pytest.mark.parametrize("row", rows("code_stdio.jsonl", quick=3))
 def test_stdio(row):
     verdict = judge(row["solution"], row["tests"], limits=PATIENT)
     assert verdict.correct, verdict
