@@ -1,7 +1,8 @@
 """Where a run's model comes from and where it went: from stage to stage, and from run to run.
 
 A run starts from another one where its recipe's `model` is a model in that run's `checkpoints/`. The manifest of the
-later one keeps that (`parent`), and the checkpoint is marked (CHILDREN), so that `or1lab runs gc` leaves it.
+later one keeps that (`parent`), and the checkpoint is marked (CHILDREN), so that neither `or1lab runs gc` nor the first
+run, when it goes on, removes it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,10 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from or1lab.magic.checkpoints import checkpoints, step_of
+from or1lab.magic.checkpoints import CHILDREN, checkpoints, step_of
 from or1lab.manifest import MANIFEST
 from or1lab.recipe import Recipe
 from or1lab.store import Run
-
-CHILDREN = "or1lab_children.txt"  # in a checkpoint: the folder of each run that started from it, a line each
 
 
 def parent(model: str) -> dict[str, Any] | None:

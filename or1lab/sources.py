@@ -192,5 +192,7 @@ def weights_hash(folder: str) -> str:
     files = sorted(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else []
     digest = hashlib.sha256(b"" if files else folder.encode())
     for file in files:
-        digest.update(file.read_bytes())
+        with file.open("rb") as content:  # in pieces: a model may be larger than memory
+            while piece := content.read(1 << 24):
+                digest.update(piece)
     return digest.hexdigest()[:16]

@@ -262,6 +262,9 @@ def test_what_fits_is_shown_what_gpus_and_rollouts_are_worth():
     twice, more = found["--gpus 256xH800"], found["D_R=512 D_T=512 stages.1.D_R=320 stages.1.D_T=320"]
     assert twice.plan.hours < p.hours and twice.plan.gpu_hours > p.gpu_hours
     assert more.plan.recipe.stage(1).D_R == 320 and more.plan.hours < 2 * p.hours
+    alone = ("stages.1.D_R=512", "stages.1.D_T=null")  # the stage sets one of the two
+    p = planned("7b", "128xH800", "rollout.gpu_memory_utilization=0.6", *alone, sleep=True)
+    assert "D_R=512 D_T=512 stages.1.D_R=1024" in {s.change for s in suggestions(p)}
 
 
 def test_lengths_come_from_the_law_or_from_a_run(tmp_path):

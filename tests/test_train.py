@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from or1lab import train
 from or1lab.errors import Or1labError, UsageError
+from or1lab.magic import trainer
 from or1lab.magic.advantages import group_advantages
 from or1lab.magic.trainer import MagicTrainer
 from or1lab.models import find_model
@@ -21,6 +22,7 @@ from or1lab.recipe import load_recipe
 from or1lab.results import best_step
 from or1lab.rewards import Verdict
 from or1lab.rollout.base import Request, encode_prompt, sample_seed
+from or1lab.rollout.buffer import collect
 from or1lab.sources import load_problems, load_tokenizer, model_folder
 from or1lab.store import Run
 from or1lab.world import CLAIMS, FOLLOW_UPS, content_hash
@@ -393,6 +395,17 @@ def test_a_step_that_measures_no_entropy_leaves_the_controller_alone(engine, tmp
     run = train.run(load_recipe(SMALL, changes), tmp_run, engine=engine, progress=False)
     steps = run.metrics.query("kind == 'step'")
     assert steps["entropy/e_k"].isna().all() and list(steps["entropy/c"]) == [0.0, 0.0, 0.0]
+    assert list(steps["entropy/alpha"]) == [0.0, 0.0, 0.0]
+
+
+def test_a_constant_coefficient_waits_for_no_measurement(engine, tmp_run, monkeypatch):
+    """Without rejection all groups are trained on, also where none is kept and entropy is measured on kept ones."""
+    wrong = Verdict(False, "wrong")
+    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [wrong] * len(problems))
+    changes = ["entropy_source=kept", "entropy=constant", "alpha=0.01", "reject=off", "stages.0.steps=1", "eval.every=0"]
+    run = train.run(load_recipe(SMALL, changes), tmp_run, engine=engine, progress=False)
+    step = run.metrics.query("kind == 'step'").iloc[0]
+    assert step["entropy/alpha"] == 0.01 and step["sgd/steps"] > 0 and step["grad/norm"] > 0
 
 
 def test_a_guard_stops_a_run_and_says_why(engine, tmp_run):
@@ -450,8 +463,18 @@ def test_refill_samples_other_problems_in_place_of_rejected_groups(engine, tmp_r
         assert kept["problem_id"].nunique() <= 8 and all(map(odd, kept["problem_id"]))
         assert steps.loc[step, "tokens/kept"] == kept["length"].sum()
         assert steps.loc[step, "sgd/steps"] == 2
-        rejected = rows.loc[~rows["kept"], "problem_id"].nunique()
-        assert kept["problem_id"].nunique() == 8 or steps.loc[step, "groups/sampled"] - 8 <= 3 * rejected
+
+
+def test_refill_gives_up_after_its_rounds(engine, tmp_run, monkeypatch):
+    """Every group wrong, problems enough: the first round and three more."""
+    wrong, rounds = Verdict(False, "wrong"), []
+    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [wrong] * len(problems))
+    monkeypatch.setattr(trainer, "collect", lambda *a, **k: rounds.append(len(a[2])) or collect(*a, **k))
+    changes = ["stages.0.steps=1", "reject=refill", "D_R=4", "D_T=4", "data.train=64", "eval.every=0"]
+    run = train.run(load_recipe(SMALL, changes), tmp_run, engine=engine, progress=False)
+    assert rounds == [4, 4, 4, 4]
+    step = run.metrics.query("kind == 'step'").iloc[0]
+    assert step["groups/sampled"] == 16 and step["sgd/steps"] == 0
 
 
 def test_refill_ends_where_no_problem_is_left(engine, tmp_run, monkeypatch):

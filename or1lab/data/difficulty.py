@@ -22,6 +22,7 @@ from or1lab.data.problem import Difficulty, Problem
 from or1lab.data.tiny import BASE
 from or1lab.errors import UsageError
 from or1lab.recipe import ROOT, Recipe, load_recipe, parse_recipe, read_yaml
+from or1lab.rewards import ROUTES, get_reward
 from or1lab.rollout.base import Engine, encode_prompt
 
 PAPER = ROOT / "experiments" / "paper" / "data.yaml"
@@ -42,14 +43,20 @@ class Rollouts:
     def settings(self) -> dict[str, Any]:
         """All that a result depends on."""
         recipe = self.recipe
-        return {"model": recipe.model, "samples": self.samples, "T": recipe.max_T, "tau": recipe.tau,
-                "prompt_limit": recipe.data.prompt_limit, "dtype": recipe.dtype, "seed": recipe.seed}  # fmt: skip
+        known = {"model": recipe.model, "samples": self.samples, "T": recipe.max_T, "tau": recipe.tau,
+                 "prompt_limit": recipe.data.prompt_limit, "dtype": recipe.dtype, "seed": recipe.seed}  # fmt: skip
+        return known if self.reward == ROUTES else known | {"reward": self.reward}
+
+    @property
+    def reward(self) -> str | dict[str, str]:
+        """What judges: the recipe's own reward, or for each problem that of its domain."""
+        return ROUTES if self.recipe.reward in ROUTES.values() else self.recipe.reward
 
 
 def recipe_for(model: str) -> Recipe:
     """The recipe of that name or file; for a model folder or Hub name the paper's limit of 32,000 tokens."""
     if Path(model).is_dir() or ("/" in model and not Path(model).is_file()):
-        plain = {"model": model, "T": 32000, "dtype": "bfloat16", "data": {"prompt_limit": 2048}, "reward": "math"}
+        plain = {"model": model, "T": 32000, "dtype": "bfloat16", "data": {"prompt_limit": 2048}}
         return parse_recipe({**plain, "stages": [{"steps": 1}]}, model)
     return load_recipe(model)
 
@@ -62,8 +69,8 @@ def difficulty(
     sampler = _Sampler(rollouts, engine)
     for chunk in chunks(problems, CHUNK):
         missing = [problem for problem in chunk if _key(problem, rollouts) not in lines.known]
-        for (domain, code), group in groupby(sorted(missing, key=_kind), key=_kind):
-            sampler(list(group), domain, max(1, rollouts.samples // 2) if code else rollouts.samples, lines)
+        for code, group in groupby(sorted(missing, key=is_code), key=is_code):
+            sampler(list(group), max(1, rollouts.samples // 2) if code else rollouts.samples, lines)
         for problem in chunk:
             found = lines.known[_key(problem, rollouts)]
             if not found["samples"]:
@@ -126,9 +133,8 @@ class _Sampler:
     def __init__(self, rollouts: Rollouts, engine: Engine | None) -> None:
         self.rollouts, self.engine, self.tokenizer = rollouts, engine, None
 
-    def __call__(self, problems: list[Problem], domain: str, samples: int, lines: Lines) -> None:
+    def __call__(self, problems: list[Problem], samples: int, lines: Lines) -> None:
         from or1lab import sources, train
-        from or1lab.rewards import get_reward
         from or1lab.rollout.buffer import collect
 
         if self.tokenizer is None:
@@ -144,7 +150,7 @@ class _Sampler:
         self.engine = self.engine or train.open_engine(self.rollouts.recipe)
         recipe = self.rollouts.recipe
         buffer = collect(
-            self.engine, self.tokenizer, problems, get_reward(domain),
+            self.engine, self.tokenizer, problems, get_reward(self.rollouts.reward),
             group=samples, tau=recipe.tau, T=recipe.max_T, seed=recipe.seed, step="difficulty",
         )  # fmt: skip
         for problem, rewards, verdicts in zip(problems, buffer.rewards.tolist(), buffer.verdicts, strict=True):
@@ -154,10 +160,6 @@ class _Sampler:
     def _row(self, problem: Problem, judged: list[float], reason: str) -> dict[str, Any]:
         row = {"key": _key(problem, self.rollouts), "id": problem.id, "model": self.rollouts.recipe.model}
         return {**row, "solved": int(sum(judged)), "samples": len(judged), **({} if judged else {"reason": reason})}
-
-
-def _kind(problem: Problem) -> tuple[str, bool]:
-    return problem.domain, is_code(problem)
 
 
 def _key(problem: Problem, rollouts: Rollouts) -> str:

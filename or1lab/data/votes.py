@@ -76,19 +76,27 @@ def votes(problems: Iterable[Problem], panel: Panel, saved: Path) -> Decisions:
         Or1labError: the endpoint fails beyond the client's retries (votes so far are kept), or no client is installed.
     """
     lines = Lines(saved)
-    by_problem: dict[str, list[bool | None]] = {}
-    for row in lines.known.values():
-        if not panel.judges or row["judge"] in panel.judges:
-            by_problem.setdefault(row["problem"], []).extend(row["votes"])
+    cast: dict[str, dict[str, list[bool | None]]] = {}  # problem -> judge -> votes
+    for known in lines.known.values():
+        cast.setdefault(known["problem"], {})[known["judge"]] = known["votes"]
+
+    def of(problem: Problem) -> list[bool | None]:
+        """The votes that count: of each judge its share; all that were saved where no judge is named."""
+        by_judge = cast.get(_bound(problem), {})
+        shares = {judge: panel.share(judge) for judge in panel.judges} or dict.fromkeys(by_judge, panel.votes)
+        return [vote for judge, share in shares.items() for vote in by_judge.get(judge, [])[:share]][: panel.votes]
+
     client = connect(panel.endpoint, "votes") if panel.endpoint else None
     for chunk in chunks(problems, CHUNK):
         if client:
-            wanted = [(p, j) for p in chunk for j in panel.judges if _key(p, j) not in lines.known]
-            for row in gather(lambda one: _ask(client, panel, *one), wanted):
-                lines.add(row)
-                by_problem.setdefault(row["problem"], []).extend(row["votes"])
+            there = {(p.id, j): cast.get(_bound(p), {}).get(j, []) for p in chunk for j in panel.judges}
+            asked = [(p, j, there[p.id, j]) for p in chunk for j in panel.judges]
+            wanted = [(p, j, votes) for p, j, votes in asked if len(votes) < panel.share(j)]
+            for new in gather(lambda one: _ask(client, panel, *one), wanted):
+                lines.add(new)
+                cast.setdefault(new["problem"], {})[new["judge"]] = new["votes"]
         for problem in chunk:
-            yield problem, decide(by_problem.get(_bound(problem), [])[: panel.votes], panel)
+            yield problem, decide(of(problem), panel)
 
 
 def _bound(problem: Problem) -> str:
@@ -104,9 +112,10 @@ def row(problem: Problem, judge: str, cast: list[bool | None]) -> dict[str, Any]
     return {"key": _key(problem, judge), "id": problem.id, "problem": _bound(problem), "judge": judge, "votes": cast}
 
 
-def _ask(client: Any, panel: Panel, problem: Problem, judge: str) -> dict[str, Any]:
+def _ask(client: Any, panel: Panel, problem: Problem, judge: str, known: list[bool | None]) -> dict[str, Any]:
+    """A judge's votes, those that are known and those that were missing."""
     message = {"role": "user", "content": QUESTION.format(problem=problem.prompt)}
-    cast: list[bool | None] = []
+    cast = [*known]
     while (left := panel.share(judge) - len(cast)) > 0:  # some servers answer once, whatever n is
         reply = complete(
             client, f"problem {problem.id}", "the votes",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # it imports torch
     from or1lab.rollout.together import Processes
 
 STATE = "or1lab_state.json"
+CHILDREN = "or1lab_children.txt"  # in a checkpoint: the folder of each run that started from it, a line each
 SEAL = "or1lab_seal.json"  # file name -> SHA-256 of its content
 
 
@@ -111,10 +112,13 @@ def load_state(checkpoint: str | Path) -> dict[str, Any]:
 
 
 def prune(folder: Path, step: int, keep: int) -> None:
-    """Remove all but the `keep` newest checkpoints, the one of `step` being the newest.
+    """Remove all but the `keep` newest checkpoints, the one of `step` being the newest; those that other runs started
+    from stay.
 
     Later ones are damaged, or the run would have gone on from there: they must not count as kept."""
     for old in [path for path in checkpoints(folder) if step_of(path) <= step][:-keep]:
+        if (old / CHILDREN).exists():
+            continue
         kill_point("prune/before")
         kill_point("prune/half", lambda: (old / "model.safetensors").unlink(missing_ok=True))  # noqa: B023
         shutil.rmtree(old)

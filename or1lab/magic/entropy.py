@@ -68,7 +68,7 @@ class EntropyController:
         self.previous = -math.inf if kind == "released" else math.inf
 
     def alpha(self, e_k: float) -> float:
-        """Coefficient of this training step's entropy bonus; changes nothing."""
+        """Coefficient of this training step's entropy bonus; changes nothing. NaN, nothing measured, opens no gate."""
         match self.kind:
             case "none":
                 return 0.0

@@ -126,7 +126,7 @@ class MagicTrainer(GRPOTrainer):
         )
         groups = buffer.rows(advantages)
         e_k = self._measured_entropy(policy, stage, buffer, kept)
-        alpha = self.controller.alpha(e_k) if math.isfinite(e_k) else 0.0
+        alpha = self.controller.alpha(e_k)
         loss, first = self._update(policy, stage, step, groups, kept, alpha)
         after_update = time.perf_counter()
         self.pending = {

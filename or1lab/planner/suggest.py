@@ -121,7 +121,8 @@ def _resources(p: Plan) -> list[Suggestion]:
     if more.fits:
         ratio = more.hours / p.hours
         words = [f"D_R={2 * r.D_R} D_T={2 * r.D_T}"]
-        words += [f"stages.{i}.D_R={s.D_R} stages.{i}.D_T={s.D_T}" for i, s in enumerate(stages) if s.D_R and s.D_T]
+        set_there = ((i, key, getattr(s, key)) for i, s in enumerate(stages) for key in ("D_R", "D_T"))
+        words += [f"stages.{i}.{key}={value}" for i, key, value in set_there if value]
         found.append(
             Suggestion(" ".join(words), f"twice the rollouts on the same GPUs: {ratio:.2f} of the hours", more)
         )

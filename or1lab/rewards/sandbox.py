@@ -78,12 +78,15 @@ class Child:
 
     def __init__(self, task: dict[str, Any], limits: Limits, seconds: float, stdin: bytes | None = None) -> None:
         self.limits = limits
+        try:
+            message = marshal.dumps({**task, "limits": limits.hard(seconds)})
+        except ValueError:  # what a submission says of itself, too deeply nested to hand on
+            raise Broken from None
         self._folder = None if layers()["bubblewrap"] else _unsafe_folder()
         self._channel, theirs = socket.socketpair()
         # Held by nothing but processes inside: it closes when the last of them has ended.
         self._alive, alive = os.pipe()
         files: list[IO[bytes]] = []
-        message = marshal.dumps({**task, "limits": limits.hard(seconds)})
         try:
             command = python(self._folder and str(SCRIPTS) or INSIDE, str(theirs.fileno()))
             if not self._folder:

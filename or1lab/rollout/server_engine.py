@@ -69,7 +69,9 @@ class ServerEngine:
             raise ValueError("a server gives the members of a group consecutive seeds")
         asked = {
             "model": self.model, "prompt": request.prompt_ids, "n": len(seeds), "seed": seeds[0], "temperature": tau,
-            "top_p": 1.0, "top_k": 0, "max_tokens": T, "logprobs": 0, "stop_token_ids": self.eos_ids,
+            "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,  # else those of the model's generation_config
+            "max_tokens": T, "logprobs": 0, "stop_token_ids": self.eos_ids,
             "return_token_ids": True, "return_tokens_as_token_ids": True,
         }  # fmt: skip
         try:

@@ -10,6 +10,7 @@ from or1lab.data import difficulty, tiny
 from or1lab.data.difficulty import ALWAYS, NEVER, Lines, Rollouts
 from or1lab.errors import UsageError
 from or1lab.recipe import load_recipe
+from or1lab.rewards import Verdict
 from tests.data.book import Book
 
 ROLLOUTS = Rollouts(load_recipe("tiny"), samples=4)
@@ -62,6 +63,19 @@ def test_what_cannot_be_judged_is_neither_solved_nor_unsolved(problems, book, tm
     with pytest.warns(UserWarning, match="no verdict"):
         ((problem, reason),) = difficulty.difficulty(problems[1:2], ROLLOUTS, tmp_path / "r.jsonl", book)
     assert reason.startswith("no verdict: error") and not problem.difficulty
+
+
+def test_the_recipe_s_own_reward_judges(problems, book, tmp_path):
+    own = Rollouts(load_recipe("tiny", ["reward=tests.data.test_difficulty.generous"]), samples=4)
+    found = list(difficulty.difficulty(problems, own, tmp_path / "r.jsonl", book))
+    assert [reason for _, reason in found] == [ALWAYS] * 5
+    found = list(difficulty.difficulty(problems, ROLLOUTS, tmp_path / "r.jsonl", book))  # another question
+    assert [reason for _, reason in found] == [NEVER, "", "", "", ALWAYS]
+    assert "reward" not in ROLLOUTS.settings and own.settings["reward"].endswith("generous")
+
+
+def generous(problems, texts, truncated):
+    return [Verdict(True, "said")] * len(problems)
 
 
 def test_a_prompt_beyond_the_limit_is_named(problems, book, tmp_path):

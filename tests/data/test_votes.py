@@ -81,6 +81,20 @@ def test_an_endpoint_is_asked_once_and_its_votes_serve_offline(tmp_path, monkeyp
     assert [reason for _, reason in votes.votes([BAD], Panel(("llama",)), saved)] == ["unchecked: 16 of 32 votes"]
 
 
+def test_of_each_judge_its_share_counts_and_what_is_missing_is_asked_for(tmp_path):
+    saved = tmp_path / "votes.jsonl"
+    with endpoint(good_only) as (address, got):
+        list(votes.votes([BAD], Panel(("llama",), address), saved))
+        assert [ask["n"] for ask in got] == [32]
+    with endpoint(lambda judge, text: "valid") as (address, got):  # another one, who finds it valid
+        ((_, reason),) = votes.votes([BAD], Panel(JUDGES, address), saved)
+        assert [(ask["model"], ask["n"]) for ask in got] == [("qwen", 16)] and reason == ""
+        ((_, reason),) = votes.votes([BAD], Panel(("qwen",), address, threshold=32), saved)  # 16 of 32 are there
+        assert [(ask["model"], ask["n"]) for ask in got[1:]] == [("qwen", 16)] and reason == ""
+    ((_, reason),) = votes.votes([BAD], Panel(JUDGES, threshold=17), saved)  # offline: 16 of each
+    assert reason == "voted out: 16 of 32 valid"
+
+
 def test_a_server_that_answers_once_whatever_n_is(tmp_path):
     with endpoint(good_only, most=1) as (address, got):
         ((_, reason),) = votes.votes([GOOD], Panel(JUDGES, address, votes=4, threshold=4), tmp_path / "v.jsonl")

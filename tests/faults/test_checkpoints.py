@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from or1lab import train
+from or1lab import lineage, train
 from or1lab.magic.checkpoints import SEAL, STATE, checkpoints, damage, newest_whole, prune
 from or1lab.recipe import load_recipe
 from or1lab.store import Run
@@ -113,8 +113,9 @@ def test_only_what_is_older_makes_room(stopped):
     folder = stopped.folder / "checkpoints"
     flipped(folder / "checkpoint-4" / "model.safetensors")
     (folder / "checkpoint-3.bak").mkdir()  # somebody's own
+    lineage.mark(str(folder / "checkpoint-1"), stopped.folder.with_name("child"))  # another run started from it
     prune(folder, step=3, keep=1)
-    assert [path.name for path in checkpoints(folder)] == ["checkpoint-3", "checkpoint-4"]
+    assert [path.name for path in checkpoints(folder)] == ["checkpoint-1", "checkpoint-3", "checkpoint-4"]
     with pytest.warns(UserWarning, match="goes on from checkpoint-3"):
         assert newest_whole(folder) == folder / "checkpoint-3"
     assert newest_whole(stopped.folder / "nothing") is None

@@ -43,11 +43,22 @@ def plain_logp(model, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
     return logp[range(len(row.token_ids)), row.token_ids], -(logp.exp() * logp).sum(-1)
 
 
-def plain_step(model, batches, old, recipe) -> None:
+def plain_weight(row: Row, rows: list[Row], groups, recipe) -> float:
+    """What each token of a row counts: 1 over the tokens of the mini-batch (eq. 3.1), of its own response over their
+    number (eq. 2.4), or of all that was sampled over the mini-batches of a pass (TRL)."""
+    if recipe.loss == "grpo":
+        return 1 / len(row.token_ids) / len(rows)
+    if recipe.loss == "trl_dapo":
+        sampled_tokens = sum(len(one.token_ids) for group in groups for one in group if one is not None)
+        return recipe.D_R / recipe.D_T / sampled_tokens
+    return 1 / sum(len(one.token_ids) for one in rows)
+
+
+def plain_step(model, batches, groups, old, recipe) -> None:
     """Mini-batches by the book: ratio to old(n, row), clip, eq. 3.1, AdamW between and after."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for n, rows in enumerate(batches):
-        loss, tokens = torch.zeros((), dtype=torch.float64), sum(len(row.token_ids) for row in rows)
+        loss = torch.zeros((), dtype=torch.float64)
         for row in rows:
             logp, entropy = plain_logp(model, row)
             ratio = (logp - old(n, row)).exp()
@@ -58,7 +69,7 @@ def plain_step(model, batches, old, recipe) -> None:
             if recipe.correction == "sequence_mask":
                 weight = (old(n, row) - sampled(row)).sum().exp()
                 surrogate = surrogate * (weight if weight <= recipe.correction_cap else 0)
-            loss = loss - (surrogate + ALPHA * entropy).sum() / tokens
+            loss = loss - (surrogate + ALPHA * entropy).sum() * plain_weight(row, rows, groups, recipe)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -97,6 +108,8 @@ def our_step(model, groups, kept, recipe) -> list[list[Row]]:
         (["D_T=2", "correction=truncated", "correction_cap=1.5"], 3),
         (["D_T=2", "correction=sequence_mask", "correction_cap=1.5"], 3),
         (["D_T=2", "N_reuse=2", "old_logp=sampler"], 6),
+        (["D_T=2", "loss=grpo"], 3),
+        (["D_T=2", "loss=trl_dapo"], 3),
     ],
 )
 def test_a_training_step_by_the_book(changes, mini_batches):
@@ -114,7 +127,7 @@ def test_a_training_step_by_the_book(changes, mini_batches):
         """On-policy by construction in the first mini-batch, whatever the sampler says."""
         return at_start[str(row.token_ids)] if n == 0 or recipe.old_logp == "trainer" else sampled(row)
 
-    plain_step(book, batches, old, recipe)
+    plain_step(book, batches, groups, old, recipe)
     assert max((a - b).abs().max() for a, b in zip(book.parameters(), start.parameters(), strict=True)) > 5e-4
     for a, b in zip(ours.parameters(), book.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)

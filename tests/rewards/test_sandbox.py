@@ -235,6 +235,17 @@ def test_junk_on_the_channel_is_no_message(write):
 
 
 @needs_bubblewrap
+def test_names_too_deep_to_hand_on_are_the_submission_s_fault():
+    deep: list = []
+    for _ in range(3000):
+        deep = [deep]
+    before = psutil.Process().num_fds()
+    with pytest.raises(Broken):
+        Child({"role": "tests", "names": deep}, Limits(), 5)
+    assert psutil.Process().num_fds() == before
+
+
+@needs_bubblewrap
 def test_nothing_is_left_behind():
     me = psutil.Process()
     run("print(1)")

@@ -57,6 +57,27 @@ def connected(address: str, context: int = CONTEXT, first: bool = True) -> Serve
     return ServerEngine(address, dtype="float32", eos_ids=eos_ids, context=context, first=first)
 
 
+def test_nothing_of_the_model_s_generation_config_bends_the_distribution(monkeypatch):
+    """vLLM fills in what a request leaves out."""
+    asked = {}
+
+    class Client:
+        def _get(self, address):
+            raise AssertionError
+
+        def _post(self, address, json):
+            asked.update(json)
+            return {"choices": []}
+
+    monkeypatch.setattr(ServerEngine, "client", Client())
+    monkeypatch.setattr(ServerEngine, "__init__", lambda self: None)
+    engine = ServerEngine()
+    engine.first, engine.model, engine.address, engine.eos_ids = True, "m", "http://node", [1]
+    assert engine.generate([Request([3], [7])], tau=0.9, T=5) == [[]]
+    neutral = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0}
+    assert (neutral | {"frequency_penalty": 0.0, "temperature": 0.9}).items() <= asked.items()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_server_samples_what_an_engine_here_samples(address, engine):
