@@ -402,8 +402,8 @@ def test_a_constant_coefficient_waits_for_no_measurement(engine, tmp_run, monkey
     """Without rejection all groups are trained on, also where none is kept and entropy is measured on kept ones."""
     wrong = Verdict(False, "wrong")
     monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [wrong] * len(problems))
-    changes = ["entropy_source=kept", "entropy=constant", "alpha=0.01", "reject=off", "stages.0.steps=1", "eval.every=0"]
-    run = train.run(load_recipe(SMALL, changes), tmp_run, engine=engine, progress=False)
+    changes = ["entropy_source=kept", "entropy=constant", "alpha=0.01", "reject=off", "stages.0.steps=1"]
+    run = train.run(load_recipe(SMALL, [*changes, "eval.every=0"]), tmp_run, engine=engine, progress=False)
     step = run.metrics.query("kind == 'step'").iloc[0]
     assert step["entropy/alpha"] == 0.01 and step["sgd/steps"] > 0 and step["grad/norm"] > 0
 
