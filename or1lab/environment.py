@@ -26,8 +26,8 @@ OUTPUTS = (":!experiments/results", ":!figures", ":!benchmarks/results")
 def environment() -> dict[str, Any]:
     """The manifest's keys code, packages and hardware."""
     return {
-        "code": {"version": _version("or1lab"), **_git()},
-        "packages": {"python": platform.python_version()} | {p: v for p in PACKAGES if (v := _version(p))},
+        "code": {"version": version("or1lab"), **_git()},
+        "packages": {"python": platform.python_version()} | {p: v for p in PACKAGES if (v := version(p))},
         "hardware": {
             "cpu": _cpu(),
             "cores": cores(),
@@ -47,7 +47,8 @@ def installed() -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """The installed version of a package, None where it is not."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

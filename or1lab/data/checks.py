@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 from or1lab.data.dedupe import Decisions
 from or1lab.data.figures import pointer
 from or1lab.data.problem import Problem
+from or1lab.process import cores
 from or1lab.rewards.asserts import NoTests, cases, prepare
 
 CHUNK = 64  # problems judged together
-WORKERS = 2
+WORKERS = max(2, cores() // 2)
 LONGEST_INPUT = 200  # characters from which an end in "..." is taken for a cut, as on the sites of contests
 
 FINAL = "####"  # before the answer in the last line of a solution: GSM8K and its heirs

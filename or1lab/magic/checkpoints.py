@@ -116,9 +116,8 @@ def prune(folder: Path, step: int, keep: int) -> None:
     from stay.
 
     Later ones are damaged, or the run would have gone on from there: they must not count as kept."""
-    for old in [path for path in checkpoints(folder) if step_of(path) <= step][:-keep]:
-        if (old / CHILDREN).exists():
-            continue
+    olds = [path for path in checkpoints(folder) if step_of(path) <= step][:-keep]
+    for old in (path for path in olds if not (path / CHILDREN).exists()):
         kill_point("prune/before")
         kill_point("prune/half", lambda: (old / "model.safetensors").unlink(missing_ok=True))  # noqa: B023
         shutil.rmtree(old)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from or1lab.data.problem import Problem
+from or1lab.process import cores
 from or1lab.rewards import Verdict
 from or1lab.rewards.answers import pair
 from or1lab.rewards.settled import decide, integer
@@ -25,7 +26,7 @@ from or1lab.rewards.workers import WorkerPool
 
 TIMEOUT = 5.0  # seconds of processor time a comparison (paper: released code, parse 5 s + verify 5 s)
 BUSY = 3  # times the limit is how long a worker may take by the clock, on a machine with other things to do
-WORKERS = 2
+WORKERS = max(2, cores() // 2)  # processes that compare answers
 TAIL = 100_000  # characters at the end of a response that are searched for boxes
 LONGEST = 4_000  # characters of an answer given to Math-Verify; no honest one comes near
 LONGEST_PROSE = 1_000  # characters at the end of a text without a box: its regexes are slow on more

