@@ -98,6 +98,7 @@ def test_train_notebook_trains_a_run_and_shows_its_card(tmp_path):
     assert "paper T5" in outputs(executed)  # values with their origin
 
 
+@pytest.mark.slow  # the browser test runs it, too
 def test_quickstart_runs_from_top_to_bottom(tmp_path):
     executed = tmp_path / "quickstart.ipynb"
     notebook.execute(

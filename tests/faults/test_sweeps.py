@@ -28,6 +28,7 @@ from tests.test_sweep import experiment, starts, states, steps, sweep
 needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads /proc")
 
 
+@pytest.mark.faults
 def test_failed_and_killed_jobs_stop_no_other_and_resume_finishes_them(notebook, monkeypatch):
     monkeypatch.setattr("or1lab.sweep_view.PLAIN_EVERY", 0.5)
     monkeypatch.setattr("or1lab.sweep_view.REFRESH", 0.2)
