@@ -28,6 +28,7 @@ LIMITS = ["label", "run", "model", "step", "suite", "k", "tau", "problems", "lim
 TIMES = [
     "setting", "quadruple", "responses", "machine", "runs", "rollout", "update", "other", "total", "low", "high",
 ]  # fmt: skip
+CLOCKS = ("time/rollout", "time/update", "time/sync", "time/other")
 SHORTER = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # of the limit of an evaluation
 
 
@@ -150,7 +151,7 @@ def _bands(suite: str, bands: list[str | None]) -> Iterator[tuple[str, Any]]:
 
 def _seconds(run: Run) -> dict[str, Any] | None:
     """Mean seconds a step of a run; None if its stages differ in their batches, or it took no step."""
-    recipe, metrics = results.recipe_of(run), run.metrics
+    recipe, metrics = results.recipe_of(run), run.metrics_of(CLOCKS)
     steps = metrics[metrics["kind"] == "step"]
     stages = [recipe.stage(i) for i in range(len(recipe.stages))]
     batches = {(stage.N_SGD, stage.D_R, stage.D_T, stage.N_reuse, stage.gs) for stage in stages}

@@ -89,7 +89,7 @@ def summaries(runs: list[Run]) -> pd.DataFrame:
 
 
 def _summary(run: Run) -> dict[str, Any]:
-    metrics, manifest = run.metrics, run.manifest
+    metrics, manifest = run.metrics_of(("eval/accuracy", "entropy/rollout", "tokens/generated")), run.manifest
     steps, evals = (metrics[metrics["kind"] == kind] for kind in ("step", "eval"))
     return {
         "arm": manifest["arm"],
