@@ -22,8 +22,8 @@ import seaborn
 from fontTools import subset
 from matplotlib.figure import Figure
 
-# matplotlib embeds the letters of a figure by fontTools. Tables that shape text mean nothing in a PDF, and take a third of
-# the time of writing one.
+# matplotlib embeds the letters of a figure by fontTools. Tables that shape text mean nothing in a PDF, and take a third
+# of the time of writing one.
 subset.Options._drop_tables_default = [*subset.Options._drop_tables_default, "GSUB", "GPOS", "GDEF"]
 
 FILE = Path(__file__).with_name("or1lab.mplstyle")
