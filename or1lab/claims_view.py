@@ -28,6 +28,7 @@ GROUPS = {
 }
 STYLES = {"holds": "green", "reversed": "red", "does not hold": "yellow"}
 WIDE = 110  # columns of a terminal: in a narrower one evidence and comment stand below the claim
+NARROW = 60  # in one of fewer, what was found stands there, too
 EFFECTS = (
     "Effects are turned so that they are positive, or factors above 1, where the claim is right; in brackets their "
     "intervals over runs. [eye]: read by eye off a figure of the paper, no number that it gives."
@@ -55,12 +56,15 @@ def claims(
 
 
 def show(entries: Sequence[Entry], console: Console, tier: str = "tiny") -> None:
-    """Print the ledger: five columns in a wide terminal, three in a narrow one. What a claim says is no markup."""
-    wide, where = console.width >= WIDE, "" if tier == "tiny" else f" at the tier {tier}"
+    """Print the ledger: five columns in a wide terminal, three in a narrow one, two in a very narrow one. What a claim
+    says is no markup."""
+    wide, slim, where = console.width >= WIDE, console.width < NARROW, "" if tier == "tiny" else f" at the tier {tier}"
     for group, title in GROUPS.items():
         columns = [Column("claim", ratio=5), Column("ours", width=18), Column("verdict", width=13)]
         if wide:
             columns = [columns[0], Column("paper's evidence", ratio=3), *columns[1:], Column("comment", ratio=2)]
+        if slim:
+            columns = [columns[0], Column("verdict", width=8)]
         table = Table(
             *columns, title=title + where, box=box.HORIZONTALS, show_lines=True, title_justify="left", expand=True
         )
@@ -71,9 +75,11 @@ def show(entries: Sequence[Entry], console: Console, tier: str = "tiny") -> None
             middle = [Text("\n".join(numbers(entry))), Text(entry.verdict, style)]
             if wide:
                 table.add_row(told, Text(claim.evidence), *middle, Text(entry.comment))
-            else:
-                told.append(f"\npaper: {claim.evidence}", "dim")
-                table.add_row(told.append(f"\n{entry.comment}" if entry.comment else ""), *middle)
+                continue
+            told.append(f"\npaper: {claim.evidence}", "dim")
+            told.append(f"\nours: {' '.join(numbers(entry)) or '-'}" if slim else "")
+            told.append(f"\n{entry.comment}" if entry.comment else "")
+            table.add_row(told, *middle[slim:])
         if table.rows:
             console.print(table)
     console.print(Text(EFFECTS))

@@ -19,7 +19,7 @@ from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate_cli import evaluate, suites
 from or1lab.figures_cli import figures
 from or1lab.plan_cli import plan
-from or1lab.terminal import Json, Results, Tier, console, print_json, runs_or_kept
+from or1lab.terminal import Json, Results, Tier, console, print_json, printable_anywhere, runs_or_kept
 
 app = typer.Typer(
     name="or1lab",
@@ -328,6 +328,7 @@ def tiny_build(
 
 def main() -> None:
     """Entry point: errors of ours end with one message; the traceback only with --debug."""
+    printable_anywhere()
     debug = "--debug" in sys.argv
     if debug:  # accepted anywhere on the line
         sys.argv.remove("--debug")

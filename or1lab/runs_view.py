@@ -20,6 +20,7 @@ COLUMNS = {
     "status": "state", "step": "step", "reward/mean": "reward", "entropy/rollout": "entropy",
     "eval/accuracy": "accuracy", "seconds": "seconds",
 }  # fmt: skip
+NARROW, FEW = 70, ("status", "step", "eval/accuracy")  # in a terminal of fewer columns these are listed
 Emit = Callable[[Any], None] | None  # prints JSON, if that is asked for
 
 
@@ -38,6 +39,8 @@ def listing(root: Path, wanted: tracker.Wanted, console: Console, emit: Emit, ex
         return
     more = {name: name.replace("/", "/\n") for name in tracker.sorted_by(wanted) if name not in (*COLUMNS, "seed")}
     columns = {name: title for name, title in COLUMNS.items() if not more or name != "seconds"} | more  # 80 columns
+    if console.width < NARROW:
+        columns = {name: title for name, title in columns.items() if name in FEW or name in more}
     table = Table(Column(f"run in {root}", overflow="fold"))
     for name, title in columns.items():
         words = title == "state"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json as jsonlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +29,23 @@ Tier = Annotated[str, typer.Option(help="tiny (the files as they stand), or a re
 def runs_or_kept() -> Path:
     """The default of `Results`."""
     return RUNS if RUNS.is_dir() else KEPT
+
+
+# What stands for a letter that the locale's encoding does not have: a number must not lose its sign.
+PLAIN = {"−": "-", "–": "-", "×": "x ", "≈": "~", "≥": ">=", "≤": "<=", "±": "+-", "…": "...", "α": "alpha"}
+
+
+def printable_anywhere() -> None:
+    """Let output in a locale without UTF-8 say what it can, instead of failing at the first letter that it cannot."""
+
+    def plain(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        return "".join(PLAIN.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+
+    codecs.register_error("or1lab", plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="or1lab")
 
 
 def print_json(value: Any) -> None:

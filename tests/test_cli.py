@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,16 @@ def test_help_answers_at_once_and_lists_every_command():
     assert min(seconds) < 1.0
     for command in COMMANDS:
         assert command.split()[0] in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_locale_without_utf_8_costs_no_sign_and_no_command(encoding):
+    env = os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "80"}
+    command = [sys.executable, "-m", "or1lab.cli", "claims"]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, env=env)
+    text = done.stdout.decode(encoding)
+    assert done.returncode == 0 and not done.stderr and ("−" in text) == (encoding == "utf-8")
+    assert re.search(r"\[[−-]0\.\d+, \+0\.\d+\]", text) and "?" not in text
 
 
 @pytest.mark.parametrize("command", COMMANDS)

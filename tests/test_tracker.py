@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -9,8 +10,9 @@ import time
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from or1lab import cli, tracker
+from or1lab import cli, runs_view, tracker
 from or1lab.comparison import compare
 from or1lab.errors import UsageError
 from or1lab.lineage import children, lineage, mark, parent
@@ -133,6 +135,15 @@ def test_export_holds_recipes_and_all_metrics(root, or1lab):
         assert frame["eval/accuracy"].tolist() == pytest.approx([0.5, 0.6]) and "length/all" not in frame
     assert or1lab("runs", "list", root, "--export", root / "runs.xlsx")[0] == 2
     assert or1lab("runs", "list", root, "elsewhere")[0] == 2
+
+
+def test_a_narrow_terminal_keeps_the_names_of_runs(root):
+    for width, words in ((50, ("accuracy",)), (80, ("accuracy", "entropy", "seconds"))):
+        screen = io.StringIO()
+        runs_view.listing(root, Wanted(), Console(file=screen, width=width), None)
+        lines = screen.getvalue().splitlines()
+        assert max(map(len, lines)) <= width and all(any(word in line for line in lines) for word in words)
+        assert sum(line.startswith(("│ a ", "│ b ", "│ c ")) for line in lines) == 3
 
 
 def test_two_hundred_packed_runs_are_listed_quickly(root):
