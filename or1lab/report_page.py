@@ -11,6 +11,7 @@ import ast
 import base64
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape, unescape
@@ -127,7 +128,7 @@ def _shown(output: NotebookNode) -> _Block | None:
 
 
 def _html(made: Chapter, blocks: list[_Block]) -> Iterable[str]:
-    heading, ids = made.title, set[str]()
+    heading, ids, tables = made.title, set[str](), Counter[str]()
     for i, block in enumerate(blocks):
         if block.kind == "heading":
             level = block.content.index(" ") + 1
@@ -143,7 +144,9 @@ def _html(made: Chapter, blocks: list[_Block]) -> Iterable[str]:
             caption = after[0].content if after and after[0].kind == "caption" else ""
             yield _figure(block.content, figure.id, _alt(heading, after), caption)
         elif block.kind == "table":
-            yield f'<div class="table" role="region" tabindex="0" aria-label="{escape(heading)}">{block.content}</div>'
+            tables[heading] += 1
+            name = f"{heading} [{tables[heading]}]" if tables[heading] > 1 else heading
+            yield f'<div class="table" role="region" tabindex="0" aria-label="{escape(name)}">{block.content}</div>'
         elif block.kind == "text":
             yield _said(block.content)
         elif block.kind != "caption" or not i or blocks[i - 1].kind != "picture":
@@ -154,7 +157,8 @@ def _figure(picture: str, name: str, alt: str, caption: str) -> str:
     width, height = Image.open(io.BytesIO(base64.b64decode(picture))).size
     size = f'width="{width // DOTS}" height="{height // DOTS}"'
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f'<figure id="{name}"><img src="data:{PICTURE};base64,{picture}" {size} alt="{escape(alt)}">{below}</figure>'
+    shown = f'<img src="data:{PICTURE};base64,{picture}" {size} alt="{escape(alt)}">'
+    return f'<figure id="{name}" tabindex="0">{shown}{below}</figure>'  # on a phone it scrolls, by the keyboard too
 
 
 def _alt(heading: str, after: list[_Block]) -> str:

@@ -116,7 +116,7 @@ def test_a_chapter_has_title_question_figures_and_its_code_apart():
     assert not any("/somewhere" in source for source in made.code)
     (figure,) = made.figures
     assert figure.title == "Figure 11: KL & accuracy"
-    assert f'<figure id="{figure.id}">' in made.body
+    assert f'<figure id="{figure.id}" tabindex="0">' in made.body
     small = Image.open(io.BytesIO(base64.b64decode(figure.thumbnail)))
     assert small.size == (report_page.THUMBNAIL, report_page.THUMBNAIL // 2)
 
@@ -142,6 +142,7 @@ def test_a_picture_is_told_by_the_heading_and_the_sentence_after_it():
 def test_each_kind_of_output_is_shown_as_what_it_is():
     made = report_page.chapter("kl", executed(
         cell("table", shown(text_html="<table><tr><td>1</td></tr></table>", text_plain="1")),
+        cell("another", shown(text_html="<table><tr><td>2</td></tr></table>", text_plain="2")),
         cell("words", shown(text_plain="'it\\'s <none> yet'")),
         cell("columns", printed("a      1\nb      2\n")),
         cell("sentence", shown(text_markdown="*so* it is", text_plain="<Markdown>")),
@@ -149,6 +150,8 @@ def test_each_kind_of_output_is_shown_as_what_it_is():
     ))  # fmt: skip
     body = made.body
     assert 'role="region" tabindex="0"' in body and "<td>1</td>" in body
+    names = re.findall(r'aria-label="([^"]+)"', body)
+    assert len(names) == len(set(names)) == 2 and names[1] == f"{names[0]} [2]"
     assert '<p class="said">it&#x27;s &lt;none&gt; yet</p>' in body
     assert '<pre class="said" tabindex="0">a      1\nb      2</pre>' in body
     assert "<em>so</em> it is" in body and "Markdown" not in body
