@@ -177,8 +177,8 @@ def test_an_accuracy_to_reach_that_a_study_fixes_is_used(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "study", lambda name, tier=TINY: at_tier(fixed, tier))
     assert claims.not_asked(claim, "7b") == "" and claims.not_asked(claim, "1.5b")
     run = made(accuracy=[0.0, 1.0], tokens__generated=1.0)
-    assert ledgers.values(claim, [[run]], claims.reached(claim, "7b")) == [[50.0]]
-    assert ledgers.values(claim, [[run]], claims.reached(claim, TINY)) == ledgers.values(claim, [[run]]) == [[70.0]]
+    assert ledgers.values(claim, ledgers.comparable(claim, [[run]], "7b")) == [[50.0]]
+    assert ledgers.values(claim, ledgers.comparable(claim, [[run]])) == ledgers.values(claim, [[run]]) == [[70.0]]
 
 
 def test_a_sweep_at_a_tier_is_a_grid_of_its_own(tmp_path):

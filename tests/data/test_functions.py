@@ -70,6 +70,7 @@ def test_every_family_is_checked_above():
     assert [row[0] for row in marks[0].args[1]] == list(functions._families())
 
 
+@pytest.mark.slow
 def test_tests_tell_a_task_from_all_others_of_its_family(tasks):
     for task in tasks:
         wanted = task.tests["outputs"]

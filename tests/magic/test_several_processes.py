@@ -22,6 +22,9 @@ CASES = [
 ]
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Results by number of processes."""
