@@ -157,7 +157,8 @@ def test_without_a_sandbox_the_mend_is_named(or1lab, tmp_path, monkeypatch):
     assert code == 1 and "install bubblewrap" in err
 
 
-@pytest.mark.parametrize("name, cases", [pytest.param("code_leetcode", 50, marks=pytest.mark.slow), ("apps_samples", 4)]
+@pytest.mark.parametrize(
+    "name, cases", [pytest.param("code_leetcode", 50, marks=pytest.mark.slow), ("apps_samples", 4)]
 )
 def test_reference_solutions_of_public_sets_are_right(name, cases, or1lab, monkeypatch):
     patient = Limits(seconds=60, assert_seconds=60, total=300)  # other tests share the cores, as do this one's threads
