@@ -51,7 +51,8 @@ test: setup  ## the tests (about ten minutes on two cores)
 	@$(BIN)/python -m pytest -m 'not slow and not faults and not browser' --numprocesses $(JOBS) --dist loadfile
 
 test-slow: setup  ## what takes longer: slow tests, killed processes, notebooks in a browser
-	@$(BIN)/python -m pytest -m 'slow or faults or browser'
+	@$(BIN)/python -m pytest -m '(slow or faults) and not browser' --numprocesses $(JOBS) --dist loadfile
+	@$(BIN)/python -m pytest -m browser
 
 bench: setup  ## ours against stock TRL, printed and kept in benchmarks/results (about three quarters of an hour, an idle machine)
 	@for name in update step memory judge curate scoring coverage ledger planner; do $(BIN)/python -m benchmarks.$$name --save benchmarks/results/$$name.json; done
