@@ -66,9 +66,9 @@ def caption(name: str, data: pd.DataFrame, measured: Measured, tier: str = TINY)
             parts.append(f"Hollow: the paper's {', '.join(dict.fromkeys(places((place,)) for place in theirs))}.")
         counts = {spec.labels.get(arm, arm): n for arm, n in data.attrs["seeds"].items()}
     parts += [_runs(counts), NO_INTERVAL]
-    if name != DEMO and (forecast := {curve for curve in table.curves if table.curves[curve].x == "forecast"}):
-        everything = data[data["panel"].isin(forecast)]
-        parts += [f"The last panel: {len(everything)} runs of all studies."] if len(everything) else []
+    forecasts = [curve for curve, told in table.curves.items() if told.x == "forecast"]
+    if name != DEMO and (n := int(data["panel"].isin(forecasts).sum())):
+        parts.append(f"The last panel: {n} runs of all studies.")
     recipes = {job.arm: job.recipe for job in expand(experiment, experiment.seeds[:1])}
     parts.append(f"Tier {tier}; {_settings(recipes)}.")
     return " ".join(parts)

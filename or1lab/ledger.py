@@ -80,14 +80,15 @@ def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
     measured: dict[str, Measured] = {}
     plans = [[planned(claim.experiment, tier)[arm] for arm in claim.arms] for claim in claims]
     questions = []
-    seen: dict[str, list[list[Measured]]] = {}
+    seen: dict[str, tuple[list[list[Measured]], list[list[float]]]] = {}
     for claim, arms in zip(claims, plans, strict=True):
         effect = NOTHING
         if all(name in found for names in arms for name in names):
             for name in {name for names in arms for name in names} - set(measured):
                 measured[name] = Measured.of(found[name])
-            seen[claim.id] = comparable(claim, [[measured[name] for name in names] for names in arms], tier)
-            effect = effect_of(claim, values(claim, seen[claim.id]))
+            runs = comparable(claim, [[measured[name] for name in names] for names in arms], tier)
+            seen[claim.id] = runs, values(claim, runs)
+            effect = effect_of(claim, seen[claim.id][1])
         questions.append(Question(claim.kind, max(claim.effect, 0.0), effect))
     answers = decide(claims, questions)
     entries = []
@@ -97,10 +98,10 @@ def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
             same_origin([run for runs in there for run in runs], f"the claim {claim.id} in {folder}")
         entry = _entry(claim, answer, there, sum(map(len, arms)) - sum(map(len, there)), tier)
         if claim.id in seen:
-            if entry.verdict in barred(claim, seen[claim.id]):
+            if entry.verdict in barred(claim, seen[claim.id][0]):
                 entry = replace(entry, verdict="not decided")
             changed = changed_since(claim, [run for runs in there for run in runs])
-            said = [*([entry.comment] if entry.comment else []), *remarks(claim, seen[claim.id])]
+            said = [*([entry.comment] if entry.comment else []), *remarks(claim, *seen[claim.id])]
             said += [f"{changed} has changed since these runs"] if changed else []
             entry = replace(entry, comment="; ".join(said))
         entries.append(entry)
@@ -117,9 +118,11 @@ def barred(claim: Claim, arms: Sequence[Sequence[Measured]]) -> set[str]:
     return ({"reversed", "does not hold"} if True in bounds else set()) | ({"holds"} if False in bounds else set())
 
 
-def remarks(claim: Claim, arms: Sequence[Sequence[Measured]]) -> Iterator[str]:
-    """What a reader has to know of the runs before the verdict is believed."""
-    runs, numbers = [run for own in arms for run in own], values(claim, arms)
+def remarks(
+    claim: Claim, arms: Sequence[Sequence[Measured]], numbers: Sequence[Sequence[float]]
+) -> Iterator[str]:
+    """What a reader has to know of the runs, and of their `numbers`, before the verdict is believed."""
+    runs = [run for own in arms for run in own]
     if cut := sum(censored(claim.statistic, run) for run in runs):
         kept = ", which keeps it from being decided" if barred(claim, arms) == VERDICTS else ""
         yield f"in {cut} of {len(runs)} runs {GOALS[claim.statistic][1]}: their numbers are bounds{kept}"

@@ -20,7 +20,7 @@ from or1lab import verdicts
 from or1lab.claims import Claim, load_claims, load_follow_ups, study
 from or1lab.cli import app
 from or1lab.errors import UsageError
-from or1lab.ledger import NOT_RUN, VERDICTS, barred, effect_of, ledger, remarks
+from or1lab.ledger import NOT_RUN, VERDICTS, barred, effect_of, ledger, remarks, values
 from or1lab.recipe import load_recipe, recipe_hash
 from or1lab.run_statistics import Measured
 from or1lab.sweep import expand
@@ -183,7 +183,7 @@ def test_bounds_keep_a_claim_from_verdicts_that_they_may_only_seem_to_give(large
     for kind, both in (("greater", arms), ("less", arms[::-1])):
         asked = claim("offpol-size", kind=kind, smallest_effect=1.5)
         assert barred(asked, both) == kept_from
-        told = list(remarks(asked, both))
+        told = list(remarks(asked, both, values(asked, both)))
         cut = sum(step is None for step in large + small)
         assert told == [] if not cut else told[0].startswith(f"in {cut} of 4 runs entropy never came below its target")
     assert barred(claim("sgd-collapse"), [arms[1], [falling(None)], arms[0]]) == kept_from  # the middle counts nothing
@@ -208,12 +208,15 @@ def test_remarks_tell_of_control_that_never_acted_and_of_clock_times():
     silent = [falling(step, entropy="paper") for step in (50, 57)]
     other = [falling(50), falling(60)]
     asked = claim("adapt-hold", arms=["4-adaptive", "4-none"], statistic="final_entropy", kind="greater")
-    assert list(remarks(asked, [silent, other])) == ["entropy control never gave a bonus in 4-adaptive"]
+    told = list(remarks(asked, [silent, other], values(asked, [silent, other])))
+    assert told == ["entropy control never gave a bonus in 4-adaptive"]
     acted = replace(silent[0], steps=silent[0].steps.assign(**{"entropy/alpha": 0.1}))
-    assert list(remarks(asked, [[acted, silent[0]], other])) == []
+    arms = [[acted, silent[0]], other]
+    assert list(remarks(asked, arms, values(asked, arms))) == []
     names = ("time/rollout", "time/update", "time/sync", "time/other")
     timed = [replace(falling(9), steps=falling(9).steps.assign(**dict.fromkeys(names, s))) for s in (1, 3)]
-    (told,) = remarks(claim("time-sgd"), [timed, timed[::-1]])
+    asked, arms = claim("time-sgd"), [timed, timed[::-1]]
+    (told,) = remarks(asked, arms, values(asked, arms))
     assert told == "clock times of a machine with other work: those of one arm differ by a factor of up to 3.0"
 
 

@@ -127,7 +127,7 @@ def test_claims_without_spread_do_not_disturb_the_others():
 
 
 def test_claims_that_wait_keep_their_place_in_the_secondary_family():
-    """Else a verdict could change when the runs of another claim come in."""
+    """Else a verdict could be lost when the runs of another claim come in."""
     waiting = question(0.0, error=0.0)
     spoke = [secondary([question(0.028)] + [waiting] * n)[0].verdict for n in (0, 1, 2, 3, 9)]
     assert spoke[0] == "holds" and spoke[-1] == "not decided"
