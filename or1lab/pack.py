@@ -53,7 +53,7 @@ def pack(run: Run, out: Path) -> Path:
         return target
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     for left in target.parent.glob(f".{target.name}.*"):  # by a process that was killed
-        if not psutil.pid_exists(int(left.suffix[1:])):
+        if left.suffix[1:].isdecimal() and not psutil.pid_exists(int(left.suffix[1:])):
             shutil.rmtree(left, ignore_errors=True)
     with full_disk_explained(out):
         aside.mkdir(parents=True)

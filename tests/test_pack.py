@@ -109,8 +109,10 @@ def test_what_a_killed_packing_left_is_no_run_and_goes(run, tmp_path, monkeypatc
     assert (half / "metrics.parquet").exists() and not find_runs(tmp_path / "packed")
     monkeypatch.undo()
     half.rename(half.with_name(f".seed-100.{2**22 + 1}"))  # of a process that is no more
+    own = half.with_name(".seed-100.bak")  # somebody's
+    own.mkdir()
     whole = pack(run, tmp_path / "packed")
-    assert list(whole.parent.iterdir()) == [whole]
+    assert sorted(whole.parent.iterdir()) == [own, whole]
 
 
 def test_new_results_are_no_change_of_the_code(tmp_path, monkeypatch):

@@ -77,8 +77,8 @@ def votes(problems: Iterable[Problem], panel: Panel, saved: Path) -> Decisions:
     """
     lines = Lines(saved)
     cast: dict[str, dict[str, list[bool | None]]] = {}  # problem -> judge -> votes
-    for known in lines.known.values():
-        cast.setdefault(known["problem"], {})[known["judge"]] = known["votes"]
+    for saved_row in lines.known.values():
+        cast.setdefault(saved_row["problem"], {})[saved_row["judge"]] = saved_row["votes"]
 
     def of(problem: Problem) -> list[bool | None]:
         """The votes that count: of each judge its share; all that were saved where no judge is named."""
@@ -89,9 +89,8 @@ def votes(problems: Iterable[Problem], panel: Panel, saved: Path) -> Decisions:
     client = connect(panel.endpoint, "votes") if panel.endpoint else None
     for chunk in chunks(problems, CHUNK):
         if client:
-            there = {(p.id, j): cast.get(_bound(p), {}).get(j, []) for p in chunk for j in panel.judges}
-            asked = [(p, j, there[p.id, j]) for p in chunk for j in panel.judges]
-            wanted = [(p, j, votes) for p, j, votes in asked if len(votes) < panel.share(j)]
+            asked = [(p, j, cast.get(_bound(p), {}).get(j, [])) for p in chunk for j in panel.judges]
+            wanted = [(p, j, known) for p, j, known in asked if len(known) < panel.share(j)]
             for new in gather(lambda one: _ask(client, panel, *one), wanted):
                 lines.add(new)
                 cast.setdefault(new["problem"], {})[new["judge"]] = new["votes"]
