@@ -20,10 +20,11 @@ from rich.table import Table
 
 from benchmarks.timing import add_output_options, deliver
 from or1lab.errors import Or1labError, UsageError
+from or1lab.experiment import expand, load_experiment
 from or1lab.recipe import recipe_hash
 from or1lab.store import Run
 from or1lab.studies import by_recipe
-from or1lab.sweep import expand, load_experiment, run_sweep
+from or1lab.sweep import run_sweep
 
 MEASURED = ("time/", "tokens_per_s", "memory/")  # of the machine, not of the training
 

@@ -17,7 +17,8 @@ import nbformat
 from rich.console import Console
 
 from benchmarks.timing import add_output_options, deliver
-from or1lab.sweep import Experiment, run_sweep
+from or1lab.experiment import Experiment
+from or1lab.sweep import run_sweep
 
 BACKENDS = {"local": {}, "slurm": {"executor": "local", "time": 60}, "ray": {"num_cpus": 1}}
 PARAMETERS = """\

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from or1lab import study_figures
 from or1lab.claims import study
+from or1lab.experiment import TINY, expand
 from or1lab.measured import Measured
 from or1lab.plots.study import places
 from or1lab.recipe import Recipe
-from or1lab.sweep import TINY, expand
 
 DEMO = "demo"
 PAPER = {  # the paper's figures that are drawn from its numbers

@@ -13,11 +13,11 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from or1lab.errors import UsageError, did_you_mean
+from or1lab.experiment import TINY, Experiment, load_experiment
 from or1lab.recipe import read_yaml
 from or1lab.recipe_errors import explain
 from or1lab.recipe_parts import Strict
 from or1lab.run_statistics import REACHED, REACHING, STATISTICS
-from or1lab.sweep import TINY, Experiment, load_experiment
 from or1lab.tiers import at_tier
 from or1lab.world import CLAIMS, FOLLOW_UPS
 

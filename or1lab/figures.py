@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from or1lab import captions, claims, paper_figures, results, study_figures
 from or1lab.captions import DEMO
 from or1lab.errors import check_names
+from or1lab.experiment import TINY
 from or1lab.measured import Measured
 from or1lab.plots import benchmarks, entropy, study, style
 from or1lab.process import cores
 from or1lab.store import full_disk_explained
-from or1lab.sweep import TINY
 from or1lab.terminal import counted
 
 Draw = Callable[..., Figure]  # of a frame, and a width

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from or1lab.claims import Claim, load_claims, load_follow_ups, not_asked, reached
-from or1lab.run_statistics import GOALS, REACHING, STATISTICS, Measured, bonus_share, censored, simulated_time
+from or1lab.experiment import TINY
+from or1lab.run_statistics import GOALS, REACHING, STATISTICS, Records, bonus_share, censored, simulated_time
 from or1lab.store import Run
 from or1lab.studies import by_recipe, planned, same_origin
-from or1lab.sweep import TINY
 from or1lab.verdicts import Answer, Effect, Question, contrast, primary, secondary, signs
 from or1lab.world import CLAIMS, FOLLOW_UPS, content_hash
 
@@ -77,15 +77,15 @@ def ledger(folder: Path, claims: Sequence[Claim] | None = None, tier: str = TINY
 
 def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
     found = by_recipe(folder)
-    measured: dict[str, Measured] = {}
+    measured: dict[str, Records] = {}
     plans = [[planned(claim.experiment, tier)[arm] for arm in claim.arms] for claim in claims]
     questions = []
-    seen: dict[str, tuple[list[list[Measured]], list[list[float]]]] = {}
+    seen: dict[str, tuple[list[list[Records]], list[list[float]]]] = {}
     for claim, arms in zip(claims, plans, strict=True):
         effect = NOTHING
         if all(name in found for names in arms for name in names):
             for name in {name for names in arms for name in names} - set(measured):
-                measured[name] = Measured.of(found[name])
+                measured[name] = Records.of(found[name])
             runs = comparable(claim, [[measured[name] for name in names] for names in arms], tier)
             seen[claim.id] = runs, values(claim, runs)
             effect = effect_of(claim, seen[claim.id][1])
@@ -108,7 +108,7 @@ def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
     return entries
 
 
-def barred(claim: Claim, arms: Sequence[Sequence[Measured]]) -> set[str]:
+def barred(claim: Claim, arms: Sequence[Sequence[Records]]) -> set[str]:
     """The verdicts that runs which never came to what the statistic waits for keep a claim from: their numbers are
     bounds from below, so an effect is at least what it seems where they should be large, at most where small."""
     signed = zip(signs(max(2, len(arms)), claim.kind), arms, strict=False)  # one arm alone is compared with a number
@@ -119,7 +119,7 @@ def barred(claim: Claim, arms: Sequence[Sequence[Measured]]) -> set[str]:
 
 
 def remarks(
-    claim: Claim, arms: Sequence[Sequence[Measured]], numbers: Sequence[Sequence[float]]
+    claim: Claim, arms: Sequence[Sequence[Records]], numbers: Sequence[Sequence[float]]
 ) -> Iterator[str]:
     """What a reader has to know of the runs, and of their `numbers`, before the verdict is believed."""
     runs = [run for own in arms for run in own]
@@ -162,7 +162,7 @@ def decide(claims: Sequence[Claim], questions: Sequence[Question]) -> list[Answe
     return [answers[n] for n in range(len(claims))]
 
 
-def comparable(claim: Claim, arms: list[list[Measured]], tier: str = TINY) -> list[list[Measured]]:
+def comparable(claim: Claim, arms: list[list[Records]], tier: str = TINY) -> list[list[Records]]:
     """The runs with what they are compared at: equal training time is what the fastest of them all reaches, equal
     accuracy that of the tier."""
     if claim.statistic in REACHING and (level := reached(claim, tier)) is not None:
@@ -173,7 +173,7 @@ def comparable(claim: Claim, arms: list[list[Measured]], tier: str = TINY) -> li
     return arms
 
 
-def values(claim: Claim, arms: Sequence[Sequence[Measured]]) -> list[list[float]]:
+def values(claim: Claim, arms: Sequence[Sequence[Records]]) -> list[list[float]]:
     """The claim's statistic of every run, arm by arm."""
     return [[STATISTICS[claim.statistic](run) for run in runs] for runs in arms]
 

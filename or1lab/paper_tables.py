@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 
 from or1lab import paper
+from or1lab.experiment import EXPERIMENTS, Experiment, load_experiment
 from or1lab.measured import Measured
 from or1lab.paper_results import SUITES, benchmark_results, difficulty, evaluations, previews
 from or1lab.recipe import Recipe, load_recipe
 from or1lab.sheet import NOTHING, PAPER, Cell, Sheet, estimate, number, printed
-from or1lab.sweep import EXPERIMENTS, Experiment, load_experiment
 
 LABELS = {
     "base": "base model", "D_R": "batch size D_R", "D_T": "mini-batch size D_T", "N_reuse": "passes N_reuse",

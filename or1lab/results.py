@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from or1lab.errors import UsageError
+from or1lab.experiment import TINY
 from or1lab.recipe import Recipe
 from or1lab.store import Run, find_runs, frame
 from or1lab.studies import borrowed, by_recipe, no_run_of, planned, same_origin
-from or1lab.sweep import TINY
 from or1lab.tiers import tier_name
 
 LAST = 5  # steps whose mean is a run's final entropy: one step of 128 responses is noisy

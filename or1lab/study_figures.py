@@ -20,12 +20,13 @@ from pydantic import Field, ValidationError
 from or1lab import paper
 from or1lab.claims import study
 from or1lab.errors import UsageError, check_names
+from or1lab.experiment import TINY
 from or1lab.recipe import ROOT, Recipe, read_yaml
 from or1lab.recipe_errors import explain
 from or1lab.recipe_parts import Strict
 from or1lab.run_statistics import (
     STATISTICS,
-    Measured,
+    Records,
     accuracy_at_limit,
     forecast,
     law,
@@ -34,7 +35,6 @@ from or1lab.run_statistics import (
 )
 from or1lab.store import Run
 from or1lab.studies import all_planned, by_recipe, no_run_of, planned, same_origin
-from or1lab.sweep import TINY
 
 TABLE = ROOT / "experiments" / "figures.yaml"
 COLUMNS = ["panel", "read", "series", "seed", "step", "x", "y"]
@@ -134,7 +134,7 @@ class Shelf:
 
     def __init__(self, folder: Path, tier: str = TINY) -> None:
         self.folder, self.tier = folder, tier
-        self._read: dict[Path, Measured] = {}
+        self._read: dict[Path, Records] = {}
         self._arms: dict[str, dict[str, dict[int, Run]]] = {}
 
     @cached_property
@@ -155,21 +155,21 @@ class Shelf:
             self._arms[name] = found
         return self._arms[name]
 
-    def measured(self, run: Run, *, samples: bool = False) -> Measured:
+    def measured(self, run: Run, *, samples: bool = False) -> Records:
         """A run's records; the samples of its final evaluation only where asked for, since they are many."""
         known = self._read.get(run.folder)
         if known is None:
             metrics = run.metrics
             steps, evals = (metrics[metrics["kind"] == kind] for kind in ("step", "eval"))
             evals = evals.drop_duplicates("step", keep="last")  # the final one is the larger of two
-            known = Measured(Recipe.model_validate(run.manifest["recipe"]), steps, evals, pd.DataFrame())
+            known = Records(Recipe.model_validate(run.manifest["recipe"]), steps, evals, pd.DataFrame())
         if samples and known.samples.empty:
             frame = run.main_evals
             known = replace(known, samples=frame[frame["final"]] if "final" in frame else frame)
         self._read[run.folder] = known
         return known
 
-    def everything(self) -> Iterator[Measured]:
+    def everything(self) -> Iterator[Records]:
         """All runs of the studies at this tier."""
         own = all_planned(self.tier)
         return (self.measured(run) for key, run in self.by_recipe.items() if key in own)
@@ -222,7 +222,7 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
     return frame
 
 
-def points(curve: Curve, run: Measured) -> Iterator[tuple[int | None, float, float]]:
+def points(curve: Curve, run: Records) -> Iterator[tuple[int | None, float, float]]:
     """The points of a curve of one run: step (None where there is none), x, y; without those not measured."""
     if curve.x == "limit":
         longest = run.recipe.eval.T or run.recipe.max_T
@@ -266,7 +266,7 @@ def theirs(places: tuple[str, ...]) -> Iterator[tuple[str, str, float, float]]:
 # ------------------------------------------------------------------------------------------------------- helpers
 
 
-def _total(run: Measured, columns: tuple[str, ...]) -> Numbers:
+def _total(run: Records, columns: tuple[str, ...]) -> Numbers:
     """The running sum of metrics of the steps: at step 0 nothing."""
     known = [column for column in columns if column in run.steps]
     return np.concatenate([[0.0], run.steps[known].fillna(0).sum(axis="columns").cumsum()])

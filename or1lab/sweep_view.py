@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from or1lab.experiment import EXPERIMENTS, Experiment, Outcome
 from or1lab.store import Run
 from or1lab.tracking import PLAIN_EVERY, describe, duration, number
-
-if TYPE_CHECKING:
-    from or1lab.sweep import Experiment, Outcome
 
 FRAME = 6  # lines of a terminal around the rows; where not all jobs have room, those that train or failed are shown
 ENDS = {"accuracy": ".3f", "entropy": ".3f", "length": ".1f"}  # of the last evaluation
@@ -88,7 +86,6 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path, optio
 def _shown(experiment: Experiment) -> str | None:
     """The command for its figure; where figures.yaml has none, that for its table, which wants it among the others."""
     from or1lab.captions import titles
-    from or1lab.sweep import EXPERIMENTS
 
     if experiment.figure in titles():
         return f"figure: or1lab figures {experiment.figure}"
@@ -174,6 +171,8 @@ class Screen:
         if record is None or outcome.state != "training":
             return record, ""
         begun, step = self.first.setdefault(outcome.job.name, (time.monotonic(), record["step"]))
+        if record["step"] < step:  # it went on from its checkpoint, before what the first look saw
+            begun, step = self.first[outcome.job.name] = time.monotonic(), record["step"]
         if record["step"] == step:
             return record, "?"
         rate = (time.monotonic() - begun) / (record["step"] - step)

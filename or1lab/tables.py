@@ -13,11 +13,11 @@ from rich.console import Console
 from or1lab import results, stats
 from or1lab.claims import study
 from or1lab.errors import check_names
+from or1lab.experiment import EXPERIMENTS, TINY, Experiment
 from or1lab.measured import Measured
 from or1lab.paper_tables import SHEETS
 from or1lab.sheet import Cell, Sheet, number
 from or1lab.store import Run, full_disk_explained
-from or1lab.sweep import EXPERIMENTS, TINY, Experiment
 
 
 def arms(experiment: Experiment, runs: list[Run]) -> Sheet:

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, get_args
 
 from or1lab.errors import UsageError, check_names
-from or1lab.sweep import TINY, Arm, Experiment, Paper, Real, Scale, load_experiment
+from or1lab.experiment import TINY, Arm, Experiment, Paper, Real, Scale, load_experiment
 
 TIERS: tuple[str, ...] = (TINY, *get_args(Real))
 BASELINE = "baseline"

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from or1lab.claims import study
+from or1lab.experiment import TINY, expand
 from or1lab.recipe import Recipe
 from or1lab.store import Run
 from or1lab.studies import by_recipe
-from or1lab.sweep import TINY, expand
 from or1lab.world import CLAIMS, FOLLOW_UPS, WORLD, content_hash
 
 FILES = {"world_hash": WORLD, "claims_hash": CLAIMS, "follow_ups_hash": FOLLOW_UPS}

@@ -20,9 +20,10 @@ from or1lab.backends import task as tasks
 from or1lab.backends.task import Task
 from or1lab.backends.work import _settle
 from or1lab.errors import Or1labError, UsageError
+from or1lab.experiment import Experiment, Outcome, expand
 from or1lab.recipe import ROOT
 from or1lab.store import Run
-from or1lab.sweep import Experiment, Outcome, expand, run_sweep
+from or1lab.sweep import run_sweep
 from tests.broken_runs import SMALL, steady, step_of, wait_for
 from tests.test_sweep import experiment, notebook, starts, states, steps, sweep  # noqa: F401 (a fixture)
 

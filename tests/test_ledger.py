@@ -20,10 +20,10 @@ from or1lab import verdicts
 from or1lab.claims import Claim, load_claims, load_follow_ups, study
 from or1lab.cli import app
 from or1lab.errors import UsageError
+from or1lab.experiment import expand
 from or1lab.ledger import NOT_RUN, VERDICTS, barred, effect_of, ledger, remarks, values
 from or1lab.recipe import load_recipe, recipe_hash
-from or1lab.run_statistics import Measured
-from or1lab.sweep import expand
+from or1lab.run_statistics import Records
 from tests.made_up import HASHES
 
 CLAIM = {claim.id: claim for claim in load_claims()}
@@ -160,13 +160,13 @@ def test_effects_are_turned_to_where_the_claim_is_right():
     assert math.exp(ordered.estimate) == pytest.approx(4)
 
 
-def falling(step: int | None, last: int = 60, **recipe) -> Measured:
+def falling(step: int | None, last: int = 60, **recipe) -> Records:
     """A run whose entropy falls below its target at a step, or never; with accuracy 0.5 throughout."""
     entropy = [0.5 if step is None or k < step else 0.1 for k in range(1, last + 1)]
     alpha = {"entropy/alpha": 0.0} if recipe else {}
     steps = pd.DataFrame({"step": range(1, last + 1), "entropy/rollout": entropy, "tokens/generated": 9} | alpha)
     evals = pd.DataFrame({"step": [0, last], "eval/accuracy": 0.5, "eval/length": 9.0})
-    return Measured(load_recipe("tiny").model_copy(update=recipe), steps, evals, pd.DataFrame())
+    return Records(load_recipe("tiny").model_copy(update=recipe), steps, evals, pd.DataFrame())
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from or1lab import run_statistics as s
 from or1lab.recipe import load_recipe
-from or1lab.run_statistics import STATISTICS, Measured, makespan
+from or1lab.run_statistics import STATISTICS, Records, makespan
 from or1lab.store import Run
 
 
 def made(
     *, recipe: Sequence[str] = (), accuracy: Sequence[float] = (0.3, 0.5), n: int = 100, horizon=None, samples=None,
     length: Sequence[float] = (30.0,), eval_entropy: Sequence[float] = (0.5,), **columns,
-) -> Measured:  # fmt: skip
+) -> Records:  # fmt: skip
     """A run of `n` steps: columns of the steps (a number stands for all; `__` for `/`), evaluations evenly spread."""
     at = np.linspace(0, n, len(accuracy)).astype(int)
     evals = pd.DataFrame({"step": at, "eval/accuracy": accuracy})
@@ -29,7 +29,7 @@ def made(
     given_columns = {name.replace("__", "/"): values for name, values in columns.items()}
     steps = pd.DataFrame({"step": range(1, n + 1), "stage": 0} | given_columns)
     frame = pd.DataFrame(samples or [], columns=["correct", "length"])
-    return Measured(load_recipe("tiny", list(recipe)), steps, evals, frame, horizon)
+    return Records(load_recipe("tiny", list(recipe)), steps, evals, frame, horizon)
 
 
 def line(start: float, end: float, n: int = 100) -> list[float]:
@@ -217,9 +217,9 @@ def test_every_statistic_is_computed_from_a_run_folder(tmp_path):
     samples = pd.DataFrame({"correct": [True, False], "length": [9, 128], "final": True})
     run.write_evals(10, samples.assign(final=False, correct=False))
     run.write_evals(20, pd.concat([samples.assign(tau=1.0), samples.assign(tau=0.6, correct=True)]))
-    measured = Measured.of(run)
+    measured = Records.of(run)
     assert len(measured.samples) == 2  # those of the main temperature
     assert measured.last_step == 20 and measured.evals["step"].iloc[-1] == 20
-    ready = Measured(measured.recipe, measured.steps, measured.evals, measured.samples, horizon=1000.0)
+    ready = Records(measured.recipe, measured.steps, measured.evals, measured.samples, horizon=1000.0)
     for name, statistic in STATISTICS.items():
         assert math.isfinite(statistic(ready)), name

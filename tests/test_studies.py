@@ -11,8 +11,8 @@ import yaml
 from or1lab.claims import load_follow_ups
 from or1lab.data.tiny import BASE
 from or1lab.errors import UsageError
+from or1lab.experiment import EXPERIMENTS, Job, expand, load_experiment
 from or1lab.recipe import load_recipe, recipe_hash
-from or1lab.sweep import EXPERIMENTS, Job, expand, load_experiment
 
 FOLLOW_UPS = {claim.experiment for claim in load_follow_ups()}
 STUDIES = {path.stem: load_experiment(path.stem) for path in sorted(EXPERIMENTS.glob("*.yaml")) if path.stem != "demo"}

@@ -14,9 +14,9 @@ from or1lab import captions, figures, paper, study_figures
 from or1lab.claims import load_claims, study
 from or1lab.errors import UsageError
 from or1lab.figures import make_figures
-from or1lab.measured import Measured as Evaluated
+from or1lab.measured import Measured
 from or1lab.plots import study as drawing
-from or1lab.run_statistics import Measured, accuracy_at_limit, simulated_time
+from or1lab.run_statistics import Records, accuracy_at_limit, simulated_time
 from or1lab.studies import studies
 from tests.made_up import write_study
 
@@ -103,7 +103,7 @@ def test_axes_other_than_steps(shelf, frames):
     limits = one.query("panel == 'limits'").set_index("x")["y"]
     assert {34, 80, 128} <= set(limits.index) and limits.is_monotonic_increasing
     right = measured.samples["correct"] & (measured.samples["length"] <= 34)
-    assert limits[34] == pytest.approx(right.mean()) == accuracy_at_limit(Measured.of(run), 34)
+    assert limits[34] == pytest.approx(right.mean()) == accuracy_at_limit(Records.of(run), 34)
     assert frames["multi_stage"].attrs["switches"]["limits"] == [40]
     switches = frames["filters"].attrs["switches"]
     assert switches["accuracy-1"] == [] and switches["accuracy-3"] == [60]
@@ -122,9 +122,9 @@ def test_the_law_is_found_where_it_holds():
 def test_forecasts_are_of_every_run(shelf, frames):
     told = frames["law"].query("panel == 'forecast'")
     assert len(told) == len(shelf.by_recipe) and set(told["series"]) == set(study_figures.KINDS)
-    said = captions.caption("law", frames["law"], Evaluated(shelf.folder))
+    said = captions.caption("law", frames["law"], Measured(shelf.folder))
     assert f"The last panel: {len(told)} runs of all studies." in said
-    other = captions.caption("clip_higher", frames["clip_higher"], Evaluated(shelf.folder))
+    other = captions.caption("clip_higher", frames["clip_higher"], Measured(shelf.folder))
     assert "The last panel" not in other
 
 

@@ -15,9 +15,10 @@ from rich.console import Console
 from or1lab import results, studies
 from or1lab.claims import load_claims
 from or1lab.errors import UsageError
+from or1lab.experiment import EXPERIMENTS, expand, load_experiment
 from or1lab.recipe import recipe_hash
 from or1lab.store import Run
-from or1lab.sweep import EXPERIMENTS, expand, load_experiment, run_sweep
+from or1lab.sweep import run_sweep
 from or1lab.world import WORLD, content_hash
 
 

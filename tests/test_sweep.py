@@ -14,8 +14,9 @@ from rich.console import Console
 
 from or1lab import sweep as sweeps
 from or1lab.errors import Or1labError, UsageError
+from or1lab.experiment import Experiment, expand, load_experiment
 from or1lab.store import Run
-from or1lab.sweep import Experiment, expand, load_experiment, parse_seeds, run_sweep
+from or1lab.sweep import parse_seeds, run_sweep
 from or1lab.sweep_view import Screen
 
 PLAIN = {
@@ -269,3 +270,15 @@ def test_of_many_jobs_a_low_terminal_shows_those_that_train_or_failed(notebook):
     shown = console.file.getvalue()
     assert "0 of 40 runs finished" in shown and "starting" in shown and "waiting" not in shown
     assert max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines())) <= 80
+
+
+def test_the_time_left_of_a_run_that_went_back_to_its_checkpoint(notebook, monkeypatch):
+    job = expand(experiment("good"), out=notebook.parent / "runs")[0]
+    run, screen = fake_run(job, "running", 5), Screen(Console(file=io.StringIO()), [sweeps.Outcome(job, "training")])
+    told = []
+    for now, step in ((0, 5), (10, 3), (12, 4), (14, 5)):
+        monkeypatch.setattr("or1lab.sweep_view.time.monotonic", lambda now=now: float(now))
+        run.truncate_after(step - 1)
+        run.log("step", step=step)
+        told.append(screen._look(screen.outcomes[0])[1])
+    assert told == ["?", "?", "4 s", "2 s"]

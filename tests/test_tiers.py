@@ -11,12 +11,13 @@ from or1lab import claims
 from or1lab import ledger as ledgers
 from or1lab.claims import load_claims, load_follow_ups, not_asked, study
 from or1lab.errors import UsageError
+from or1lab.experiment import EXPERIMENTS, TINY, Experiment, Paper, Scale, expand, load_experiment
 from or1lab.ledger import NOT_ASKED, NOT_RUN, ledger
 from or1lab.recipe import Recipe, load_recipe, recipe_hash
 from or1lab.registry import models
 from or1lab.store import find_runs
 from or1lab.studies import planned, studies
-from or1lab.sweep import EXPERIMENTS, TINY, Experiment, Paper, Scale, expand, load_experiment, run_sweep
+from or1lab.sweep import run_sweep
 from or1lab.tables import make_tables
 from or1lab.tiers import TIERS, at_tier
 from tests.made_up import write_study

@@ -7,8 +7,8 @@ import pytest
 from or1lab import sources, train, world
 from or1lab.claims import study
 from or1lab.data.tiny import BASE
+from or1lab.experiment import expand
 from or1lab.recipe import load_recipe, read_yaml, recipe_hash
-from or1lab.sweep import expand
 from tests.test_stages import SMALL
 
 V1 = read_yaml(world.WORLD)

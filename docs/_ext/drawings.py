@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from or1lab import paper
+from or1lab.experiment import Experiment, expand
 from or1lab.magic.schedule import mini_batches, n_sgd
 from or1lab.plots import style
 from or1lab.recipe import Recipe
 from or1lab.recipe_view import flatten
 from or1lab.studies import studies
-from or1lab.sweep import Experiment, expand
 
 IMAGES = Path(__file__).parent.parent / "images"
 BLUE, ORANGE = style.COLORS[:2]

@@ -23,10 +23,10 @@ from typer.cli import get_docs_for_click
 
 from or1lab import cli, paper, recipe_view
 from or1lab.claims import load_claims, load_follow_ups
+from or1lab.experiment import Experiment, load_experiment
 from or1lab.recipe import RECIPES, Recipe, load_recipe, read_yaml
 from or1lab.recipe_parts import Convergence, Part, Stage
 from or1lab.studies import studies
-from or1lab.sweep import Experiment, load_experiment
 
 SYMBOLS = Path(__file__).with_name("symbols.yaml")
 

@@ -10,13 +10,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from or1lab import notebook as notebooks
+from or1lab.experiment import Job
 from or1lab.manifest import full_disk_explained, now
-
-if TYPE_CHECKING:
-    from or1lab.sweep import Job
 
 GRACE = 120.0  # seconds after which the locks of a lost node are surely free (NFS keeps them for 90)
 

@@ -6,18 +6,15 @@ import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from or1lab.backends import Backend, Handle
 from or1lab.backends.task import Task
 from or1lab.errors import Or1labError
+from or1lab.experiment import Outcome
 from or1lab.notebook import JOB_LOCK
 from or1lab.pack import pack
 from or1lab.store import Run, is_locked
-
-if TYPE_CHECKING:
-    from or1lab.sweep import Outcome
-    from or1lab.sweep_view import Screen
+from or1lab.sweep_view import Screen
 
 LAG = 60.0  # seconds until this machine surely sees what another one wrote to a shared file system
 

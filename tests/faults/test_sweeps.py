@@ -19,9 +19,9 @@ import pytest
 import yaml
 
 from or1lab import notebook as notebooks
+from or1lab.experiment import expand
 from or1lab.recipe import ROOT
 from or1lab.store import Run
-from or1lab.sweep import expand
 from tests.broken_runs import SMALL, files, steady, step_of, wait_for
 from tests.test_sweep import experiment, starts, states, steps, sweep
 
@@ -65,7 +65,8 @@ def test_failed_and_killed_jobs_stop_no_other_and_resume_finishes_them(notebook,
 def start_sweep(notebook: Path, arms: tuple[str, ...], **options) -> subprocess.Popen[str]:
     code = (
         "import sys; from pathlib import Path; from or1lab.errors import Or1labError\n"
-        "from or1lab.sweep import load_experiment, run_sweep; notebook = Path(sys.argv[1])\n"
+        "from or1lab.experiment import load_experiment; from or1lab.sweep import run_sweep\n"
+        "notebook = Path(sys.argv[1])\n"
         "try: run_sweep(notebook.with_name('toy.yaml'), notebook=notebook, out=notebook.parent / 'runs')\n"
         "except Or1labError as error: sys.exit(f'error: {error}')\n"
     )

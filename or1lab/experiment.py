@@ -1,0 +1,196 @@
+"""An experiment: a question, the arms that answer it, the seeds they run with; and its grid, one job for each run.
+
+A file under `experiments/ablations` is one experiment at the tier `tiny`; tiers.py makes it one of real models, and
+studies.py makes one grid of many.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from or1lab import notebook as notebooks
+from or1lab.errors import UsageError, did_you_mean
+from or1lab.recipe import ROOT, Recipe, load_recipe, read_yaml, recipe_hash
+from or1lab.recipe_errors import explain
+from or1lab.store import LOCK, MANIFEST, Run, is_locked
+
+EXPERIMENTS = ROOT / "experiments" / "ablations"
+TINY = "tiny"  # the tier at which an experiment is what its file says
+Real = Literal["1.5b", "7b", "32b"]  # the tiers of real models, each a recipe
+
+FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Arm(BaseModel):
+    """One variant: the recipe keys it sets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    set: dict[str, Any] = {}
+
+
+class Paper(BaseModel):
+    """What the paper did in the study that an experiment repeats, with the paper's own numbers under our names.
+
+    Only what it prints: an unknown value is left out. Tables 1-6 are made of these."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    place: str
+    table: int | None = Field(None, ge=1)
+    base: str | None = None  # the model that training starts from, as the paper prints its name
+    settings: dict[str, Any] = {}  # common to all arms
+    arms: dict[str, dict[str, Any]] = {}  # what differs, for arms of this file and those that only the paper has
+
+    @model_validator(mode="after")
+    def _our_names(self) -> Paper:
+        for values in (self.settings, *self.arms.values()):
+            for key in values:
+                if key.partition(".")[0] not in Recipe.model_fields:
+                    raise ValueError(f"'{key}' is no key of a recipe{did_you_mean(key, Recipe.model_fields)}")
+        return self
+
+
+class Scale(BaseModel):
+    """What an experiment sets with real models beside, or instead of, what the paper printed: see tiers.py."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    set: dict[str, Any] = {}
+    arms: dict[str, dict[str, Any]] = {}
+    reached: dict[Real, float] = {}  # tier -> accuracy at which cost and length are compared, from pilots there
+
+
+class Experiment(BaseModel):
+    """A question, the arms that answer it and the seeds they run with (`experiments/ablations/*.yaml`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: FolderName
+    title: str
+    question: str
+    recipe: str
+    set: dict[str, Any] = {}
+    arms: dict[FolderName, Arm] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+    baseline: str
+    figure: str
+    seconds: float | None = Field(None, gt=0)  # measured time of a run on one core, for estimates before the first one
+    paper: Paper | None = None
+    scale: Scale | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        if self.baseline not in self.arms:
+            raise ValueError(f"the baseline '{self.baseline}' is no arm{did_you_mean(self.baseline, self.arms)}")
+        for name in self.scale.arms if self.scale else ():
+            if name not in self.arms:
+                raise ValueError(f"scale.arms: '{name}' is no arm{did_you_mean(name, self.arms)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the grid."""
+
+    experiment: Experiment
+    arm: str
+    seed: int
+    recipe: Recipe
+    overrides: tuple[str, ...]
+    folder: Path
+    of_many: bool = False  # of a sweep over several experiments: its title tells which
+
+    @property
+    def title(self) -> str:
+        """The arm as shown."""
+        return f"{self.experiment.name}/{self.arm}" if self.of_many else self.arm
+
+    @property
+    def name(self) -> str:
+        return f"{self.title} seed {self.seed}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "train.log"
+
+    @property
+    def executed(self) -> Path:
+        return self.folder / "train.ipynb"
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the notebook's parameters cell receives. It may always go on with what it finds: the sweep has seen to
+        it that this is its own run, and whoever opens the executed notebook and runs its cells again gets that run."""
+        preset = self.experiment.recipe
+        return {
+            "recipe": str(Path(preset).resolve()) if Path(preset).is_file() else preset,
+            "overrides": list(self.overrides),
+            "seed": self.seed,
+            "out": str(self.folder.resolve()),
+            "resume": True,
+            "experiment": self.experiment.name,
+            "arm": self.arm,
+        }
+
+    @property
+    def state(self) -> str:
+        """new, running (a living process has it), finished, failed, interrupted, or other recipe."""
+        if is_locked(self.folder / notebooks.JOB_LOCK) or is_locked(self.folder / LOCK):
+            return "running"
+        if not (self.folder / MANIFEST).exists():
+            return "new"
+        run = Run.open(self.folder)
+        if run.manifest["recipe_hash"] != recipe_hash(self.recipe):
+            return "other recipe"
+        if run.status == "finished" and self.executed.exists() and notebooks.execution_failed(self.executed):
+            return "failed"  # trained, but a later cell (a figure) is missing: executing again is cheap
+        return run.status
+
+
+@dataclass
+class Outcome:
+    """What became of a job: finished, failed, running (in another process), stopped or waiting (dry run: Job.state)."""
+
+    job: Job
+    state: str
+    seconds: float | None = None  # of this sweep; None if it did not start the job
+    error: str | None = None
+
+
+def load_experiment(name: str | Path) -> Experiment:
+    """An experiment from a file, or by the name of one under `experiments/ablations`.
+
+    Raises:
+        UsageError: missing file, unknown key (names the nearest right one), impossible value.
+    """
+    path = Path(name) if Path(name).is_file() else EXPERIMENTS / f"{name}.yaml"
+    if not path.is_file():
+        names = sorted(p.stem for p in EXPERIMENTS.glob("*.yaml"))
+        raise UsageError(
+            f"no experiment '{name}'{did_you_mean(str(name), names)}; a file, or one of: {', '.join(names)}"
+        )
+    try:
+        return Experiment.model_validate(read_yaml(path))
+    except ValidationError as error:
+        problems = [explain(e, Arm if e["loc"][:1] == ("arms",) else Experiment) for e in error.errors()]
+        raise UsageError(f"{path}: " + "; ".join(problems)) from None
+
+
+def expand(experiment: Experiment, seeds: list[int] | None = None, out: str | Path = "runs") -> list[Job]:
+    """The grid, seed by seed so that arms stay comparable when a sweep stops early; every recipe is checked here."""
+    seeds = experiment.seeds if seeds is None else seeds
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"the seeds {seeds} repeat: the same run twice is no second run")
+    jobs = []
+    for seed in seeds:
+        for name, arm in experiment.arms.items():
+            overrides = tuple(f"{key}={json.dumps(value)}" for key, value in (experiment.set | arm.set).items())
+            try:
+                recipe = load_recipe(experiment.recipe, [*overrides, f"seed={seed}"])
+            except UsageError as error:
+                raise UsageError(f"experiment {experiment.name}, arm {name}: {error}") from None
+            folder = Path(out) / experiment.name / name / f"seed-{seed}"
+            jobs.append(Job(experiment, name, seed, recipe, overrides, folder))
+    return jobs
