@@ -1,7 +1,8 @@
-"""What only a GPU can show, on any machine with CUDA, in about ten minutes: python -m benchmarks.gpu_check
+"""What only a GPU can show, on any machine with CUDA: python -m benchmarks.gpu_check
 
-Each check runs in a process of its own with a limit on its time, so that a crash or a full GPU fails that check alone.
-Those that want two GPUs are skipped where there is one. Exit code 1 where one failed, or where there is no GPU.
+Ten minutes at most, twenty with two GPUs. Each check runs in a process of its own with a limit on its time, so that a
+crash or a full GPU fails that check alone. Those that want two GPUs are skipped where there is one. Exit code 1 where
+one failed, or where there is no GPU.
 
 --device cpu runs what a CPU can, on small shapes and without a target of speed: it exercises the code, no more.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -32,14 +34,20 @@ from or1lab.environment import environment
 STYLES = {"pass": "green", "fail": "red", "skipped": "dim"}
 
 
-def run(name: str, devices: list[str]) -> dict[str, Any]:
-    """Outcome, seconds, numbers and reason of a check; `devices` empty: on the CPU."""
+BUDGET = {1: 600.0, 2: 1200.0}  # seconds for all checks, by GPUs: with two there are three checks more
+
+
+def run(name: str, devices: list[str], left: float = math.inf) -> dict[str, Any]:
+    """Outcome, seconds, numbers and reason of a check, which ends after `left` seconds at the latest; `devices` empty:
+    on the CPU."""
     _, limit, wanted = CHECKS[name]
     if not devices and name not in ON_CPU:
         return {"outcome": "skipped", "seconds": 0.0, "numbers": {}, "why": "wants a GPU"}
     if devices and len(devices) < wanted:
         return {"outcome": "skipped", "seconds": 0.0, "numbers": {}, "why": "wants two GPUs"}
-    begin = time.monotonic()
+    if left <= 0:
+        return {"outcome": "fail", "seconds": 0.0, "numbers": {}, "why": "the checks before it took all the time"}
+    begin, limit = time.monotonic(), min(limit, left)
     with TemporaryDirectory() as folder:
         result, log = Path(folder) / "result.json", Path(folder) / "log"
         # TMPDIR: what a check writes goes with the folder, whatever ends it.
@@ -57,7 +65,7 @@ def run(name: str, devices: list[str]) -> dict[str, Any]:
         wrong, told = found["wrong"], log.read_text(errors="replace").strip()
         if not result.exists():
             ended = process.returncode != -signal.SIGKILL
-            wrong = [told.splitlines()[-1] if ended and told else f"not finished in {limit} s, or killed"]
+            wrong = [told.splitlines()[-1] if ended and told else f"not finished in {limit:.0f} s, or killed"]
     outcome = {"outcome": "fail" if wrong else "pass", "seconds": time.monotonic() - begin}
     return outcome | {"numbers": found["numbers"], "why": "; ".join(wrong)} | ({"log": told[-4000:]} if wrong else {})
 
@@ -112,9 +120,10 @@ def main() -> None:
     if options.device == "cuda" and not devices:
         sys.exit(f"no CUDA device: torch {torch.__version__} sees none; --device cpu runs what a CPU can")
     begin, checks = time.monotonic(), {}
+    budget = BUDGET[min(len(devices), 2)] if devices else math.inf
     for name in options.only or CHECKS:
         print(name, file=sys.stderr)
-        checks[name] = run(name, devices)
+        checks[name] = run(name, devices, budget - (time.monotonic() - begin))
     hardware = environment()["hardware"]
     names = hardware["gpus"] if devices else [hardware["cpu"]]
     result = {"devices": names, "seconds": time.monotonic() - begin, "checks": checks}

@@ -35,7 +35,7 @@ from or1lab import verdicts
 from or1lab.claims import Claim, load_claims
 from or1lab.errors import Or1labError, UsageError
 from or1lab.ledger import comparable, decide, effect_of, values
-from or1lab.run_statistics import Measured
+from or1lab.run_statistics import Records
 from or1lab.studies import by_recipe, planned
 from or1lab.verdicts import Question
 
@@ -71,7 +71,7 @@ class Observed:
         self.spread: dict[tuple[Arm, Number], float] = {}
         parts = []
         for arm in dict.fromkeys(arm for claim in claims for arm in arms_of(claim)):
-            there = [Measured.of(found[name]) for name in arm if name in found]
+            there = [Records.of(found[name]) for name in arm if name in found]
             self.runs[arm] = len(there)
             if len(there) < 2:
                 continue
@@ -104,7 +104,7 @@ class Observed:
         }
 
 
-def _on_scale(claim: Claim, runs: list[Measured]) -> Floats:
+def _on_scale(claim: Claim, runs: list[Records]) -> Floats:
     (found,) = values(claim, comparable(claim, [runs]))
     return np.log(found) if claim.scale == "log" else np.array(found)
 

@@ -41,12 +41,10 @@ from or1lab.planner.memory import Layout
 from or1lab.planner.plan import Plan
 from or1lab.recipe import load_recipe
 
-SHARE = "rollout.gpu_memory_utilization=0.8"  # or1_scripts/train/7b_8k.sh
-
 
 def section_4(gpus: int, D_T: int = 64, efficiency: float | None = None) -> Plan:
     """The report's Table 5 on so many H800: 64 x 16 responses of up to 16K, 1,000 steps."""
-    changes = ["D_R=64", f"D_T={D_T}", "gs=16", "T=16384", "stages=[{steps: 1000}]", SHARE]
+    changes = ["D_R=64", f"D_T={D_T}", "gs=16", "T=16384", "stages=[{steps: 1000}]"]
     recipe = load_recipe("7b", changes)
     machine = cluster(f"{gpus}xH800", efficiency=efficiency)
     return Plan(recipe, architecture(recipe.model), machine, Layout(sleep=True), law(recipe.model))
@@ -54,7 +52,7 @@ def section_4(gpus: int, D_T: int = 64, efficiency: float | None = None) -> Plan
 
 def table_7(efficiency: float | None = None) -> Plan:
     """The recipe 32b up to step 1000, on 256 H800."""
-    recipe = load_recipe("32b", ["stages.1.steps=240", SHARE])
+    recipe = load_recipe("32b", ["stages.1.steps=240"])
     machine = cluster("256xH800", efficiency=efficiency)
     return Plan(recipe, architecture(recipe.model), machine, Layout(tp=2, sleep=True), law(recipe.model))
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from or1lab.errors import UsageError, did_you_mean
+from or1lab.errors import UsageError, check_names, did_you_mean
 from or1lab.experiment import TINY, Experiment, load_experiment
 from or1lab.recipe import read_yaml
 from or1lab.recipe_errors import explain
@@ -21,6 +21,7 @@ from or1lab.run_statistics import REACHED, REACHING, STATISTICS
 from or1lab.tiers import at_tier
 from or1lab.world import CLAIMS, FOLLOW_UPS
 
+COMMENTS = CLAIMS.with_name("comments.yaml")
 MOST_PRIMARY = 10
 SEEDS = {"primary": 5, "secondary": 3}  # at least, an arm
 
@@ -107,6 +108,13 @@ def load_follow_ups(path: Path = FOLLOW_UPS) -> list[Claim]:
         if claim.family == "primary" or not claim.registered:
             raise UsageError(f"{path}: {claim.id}: a follow-up is secondary, and says when it was registered")
     return claims
+
+
+def load_comments(path: Path = COMMENTS) -> dict[str, str]:
+    """What a reader should know of how a claim is asked, by its id. Raises UsageError for one that is no claim's."""
+    comments = {str(name): str(comment) for name, comment in read_yaml(path).items()}
+    check_names(list(comments), [claim.id for claim in (*load_claims(), *load_follow_ups())], f"claim in {path.name}")
+    return comments
 
 
 def _check(claim: Claim, experiment: Experiment) -> None:

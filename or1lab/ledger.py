@@ -15,12 +15,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from or1lab.claims import Claim, load_claims, load_follow_ups, not_asked, reached
+from or1lab.claims import Claim, load_claims, load_comments, load_follow_ups, not_asked, reached
 from or1lab.experiment import TINY
-from or1lab.run_statistics import GOALS, REACHING, STATISTICS, Records, bonus_share, censored, simulated_time
+from or1lab.run_statistics import (
+    GOALS,
+    OF_CONTROL,
+    REACHING,
+    STATISTICS,
+    Records,
+    bonus_share,
+    censored,
+    scaling_efficiency,
+    simulated_time,
+)
 from or1lab.store import Run
 from or1lab.studies import by_recipe, planned, same_origin
-from or1lab.verdicts import Answer, Effect, Question, contrast, primary, secondary, signs
+from or1lab.verdicts import MOST_SEEDS, Answer, Effect, Question, contrast, primary, secondary, signs
 from or1lab.world import CLAIMS, FOLLOW_UPS, content_hash
 
 NOT_RUN = "not run"
@@ -76,7 +86,7 @@ def ledger(folder: Path, claims: Sequence[Claim] | None = None, tier: str = TINY
 
 
 def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
-    found = by_recipe(folder)
+    found, comments = by_recipe(folder), load_comments()
     measured: dict[str, Records] = {}
     plans = [[planned(claim.experiment, tier)[arm] for arm in claim.arms] for claim in claims]
     questions = []
@@ -98,19 +108,27 @@ def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
             same_origin([run for runs in there for run in runs], f"the claim {claim.id} in {folder}")
         entry = _entry(claim, answer, there, sum(map(len, arms)) - sum(map(len, there)), tier)
         if claim.id in seen:
-            if entry.verdict in barred(claim, seen[claim.id][0]):
+            runs, numbers = seen[claim.id]
+            withheld = entry.verdict in barred(claim, runs)
+            if withheld:
                 entry = replace(entry, verdict="not decided")
-            changed = changed_since(claim, [run for runs in there for run in runs])
-            said = [*([entry.comment] if entry.comment else []), *remarks(claim, *seen[claim.id])]
+            changed = changed_since(claim, [run for own in there for run in own])
+            said = [*([entry.comment] if entry.comment else []), *remarks(claim, runs, numbers, withheld)]
             said += [f"{changed} has changed since these runs"] if changed else []
             entry = replace(entry, comment="; ".join(said))
+        if claim.id in comments:
+            entry = replace(entry, comment="; ".join(filter(None, [entry.comment, comments[claim.id]])))
         entries.append(entry)
     return entries
 
 
 def barred(claim: Claim, arms: Sequence[Sequence[Records]]) -> set[str]:
     """The verdicts that runs which never came to what the statistic waits for keep a claim from: their numbers are
-    bounds from below, so an effect is at least what it seems where they should be large, at most where small."""
+    bounds from below, so an effect is at least what it seems where they should be large, at most where small. All of
+    them, where the statistic is of how well control keeps to its target, and no arm's control ever acted."""
+    shares = [_bonus(runs) for runs in arms]
+    if claim.statistic in OF_CONTROL and any(shares) and all(own == {0.0} for own in shares if own):
+        return VERDICTS
     signed = zip(signs(max(2, len(arms)), claim.kind), arms, strict=False)  # one arm alone is compared with a number
     bounds = {sign > 0 for sign, runs in signed if sign and any(censored(claim.statistic, run) for run in runs)}
     if bounds and (claim.kind == "equivalent" or claim.statistic == "length_when_reached"):
@@ -119,12 +137,14 @@ def barred(claim: Claim, arms: Sequence[Sequence[Records]]) -> set[str]:
 
 
 def remarks(
-    claim: Claim, arms: Sequence[Sequence[Records]], numbers: Sequence[Sequence[float]]
+    claim: Claim, arms: Sequence[Sequence[Records]], numbers: Sequence[Sequence[float]], withheld: bool = False
 ) -> Iterator[str]:
-    """What a reader has to know of the runs, and of their `numbers`, before the verdict is believed."""
+    """What a reader has to know of the runs, and of their `numbers`, before the verdict is believed; `withheld`: they
+    kept the claim from a verdict."""
     runs = [run for own in arms for run in own]
-    if cut := sum(censored(claim.statistic, run) for run in runs):
-        kept = ", which keeps it from being decided" if barred(claim, arms) == VERDICTS else ""
+    kept = ", which keeps it from being decided" if withheld or barred(claim, arms) == VERDICTS else ""
+    cut = sum(censored(claim.statistic, run) for run in runs)
+    if cut:
         yield f"in {cut} of {len(runs)} runs {GOALS[claim.statistic][1]}: their numbers are bounds{kept}"
     effect = effect_of(claim, numbers)
     if alike(numbers):
@@ -134,12 +154,22 @@ def remarks(
         yield f"{claim.statistic} is not a finite number in every run"
     elif not effect.error and not cut:
         yield "the runs do not vary, so nothing says how much they would"
-    shares = {arm: [bonus_share(run) for run in own] for arm, own in zip(claim.arms, arms, strict=True)}
-    if silent := [arm for arm, own in shares.items() if set(own) == {0.0}]:
-        yield f"entropy control never gave a bonus in {', '.join(silent)}"
+    if silent := [arm for arm, own in zip(claim.arms, arms, strict=True) if _bonus(own) == {0.0}]:
+        yield f"entropy control never gave a bonus in {', '.join(silent)}{'' if cut else kept}"
+    clipped = [run.column("clip/high_frac") for run in runs] if claim.experiment == "clip_higher" else []
+    if touched := [values.mean() for values in clipped if len(values)]:
+        yield f"the upper clip touched {max(touched):.2%} of the tokens at most"
     apart = max(max(own) / min(own) for own in numbers) if claim.statistic == "seconds_a_step" else 1.0
     if apart > STEADY:
         yield f"clock times of a machine with other work: those of one arm differ by a factor of up to {apart:.1f}"
+    if claim.statistic == "scaling_efficiency":
+        told = ", ".join(f"{scaling_efficiency(runs[0], 8 * n, n):.2f} from {8 * n} to {n}" for n in (1, 2, 4))
+        yield f"by responses on a slot, in one run: {told}"
+
+
+def _bonus(runs: Sequence[Records]) -> set[float]:
+    """The shares of steps with a bonus from entropy control; empty without control."""
+    return {share for run in runs if (share := bonus_share(run)) is not None}
 
 
 def changed_since(claim: Claim, runs: Sequence[Run]) -> str | None:
@@ -207,7 +237,10 @@ def _entry(claim: Claim, answer: Answer, runs: list[list[Run]], missing: int, ti
         return Entry(claim, NOT_RUN, None, None, None, seeds, None, folders, waits, tier)
     margin = min(claim.effect, 0.0)
     numbers = (_shown(claim, value + margin) for value in (answer.estimate, answer.low, answer.high))
-    comment = f"{answer.needed} seeds an arm would decide it in 4 of 5 studies" if answer.needed else ""
+    comment = ""
+    if answer.verdict == "not decided" and math.isfinite(answer.low):
+        needed = answer.needed or f"more than {MOST_SEEDS:,}"
+        comment = f"{needed} seeds an arm would decide it in 4 of 5 studies"
     effect, low, high = numbers
     return Entry(claim, answer.verdict, effect, low, high, seeds, answer.needed, folders, comment, tier)
 

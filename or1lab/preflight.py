@@ -59,7 +59,6 @@ def _fits(recipe: Recipe, place: Place) -> list[str]:
     if missing <= 0:
         return []
     here = [one.change for one in ([] if apart else suggestions(plan)) if not PLANS.search(one.change)]
-    here = [change for change in here if place.several or "--offload" not in change]
     better = f"what fits: {'; or '.join(here)}" if here else "`or1lab plan` shows what would fit"
     raise Or1labError(f"does not fit, by {missing:.1f} GiB: {why}; {better}{FORCE}")
 

@@ -256,6 +256,7 @@ def theirs(places: tuple[str, ...]) -> Iterator[tuple[str, str, float, float]]:
         item, quantity, *only = place.split("/")
         told = paper.load("times" if item.startswith("table") else "curves")[item]
         curves = _told(item, quantity, told)
+        check_names(only, curves, f"curve {item}/{quantity}")
         chosen = {name: curve for name, curve in curves.items() if name not in seen and (not only or name in only)}
         seen |= chosen.keys()
         for name, curve in chosen.items():

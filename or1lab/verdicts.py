@@ -168,15 +168,19 @@ def secondary(questions: Sequence[Question]) -> list[Answer]:
     """Answers of the secondary family: 95% intervals; p-values are doubled, since they may speak in both directions."""
     p = [2 * min(q.p, q.p_reversed) if q.kind != "equivalent" else 2 * q.p for q in questions]
     known = sorted(value for value in p if not math.isnan(value))
-    passed = [value for rank, value in enumerate(known, start=1) if value <= FALSE_DISCOVERIES * rank / len(p)]
-    limit = max(passed, default=-1.0)
-    return [_answer(q, 0.95, holds=v <= limit, reversed_=v <= limit) for q, v in zip(questions, p, strict=True)]
+    steps = [FALSE_DISCOVERIES * (rank + 1) / len(p) for rank in range(len(p))]
+    passed = max((rank for rank, value in enumerate(known, start=1) if value <= steps[rank - 1]), default=0)
+    limit = known[passed - 1] if passed else -1.0
+    wanted = 1 - min([0.05, *steps[passed : passed + 1]])  # of the claim that would pass next
+    asked = zip(questions, p, strict=True)
+    return [_answer(q, 0.95, holds=v <= limit, reversed_=v <= limit, wanted=wanted) for q, v in asked]
 
 
-def _answer(question: Question, level: float, *, holds: bool, reversed_: bool) -> Answer:
+def _answer(question: Question, level: float, *, holds: bool, reversed_: bool, wanted: float | None = None) -> Answer:
+    """`wanted`: the level that the claim would have to pass to be decided, if not that of its interval."""
     low, high = question.effect.interval(level)
     verdict = _verdict(question, low, high, holds, reversed_)
-    needed = needed_seeds(question, level) if verdict == "not decided" else None
+    needed = needed_seeds(question, wanted or level) if verdict == "not decided" else None
     return Answer(verdict, question.effect.estimate, low, high, level, needed)
 
 

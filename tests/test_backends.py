@@ -147,7 +147,7 @@ def test_a_disk_too_full_to_write_down_a_jobs_end_leaves_the_sweep(tmp_path, mon
         ("slurm", {"executor": "local"}, "--cluster time=1440"),
         ("slurm", {"executor": "local", "time": "1-00:00"}, "--cluster time=1440"),
         ("slurm", {"executor": "local", "time": 9}, "gives every job the same GPUs: --jobs 1"),
-        ("slurm", {"time": 9}, "no sbatch or srun on this machine.*login node.*executor=local"),
+        ("slurm", {"time": 9}, "no sbatch or srun here.*login node.*executor=local"),
         ("ray", {"num_cpu": 1}, r"no --cluster key of ray 'num_cpu' \(did you mean 'num_cpus'\?\)"),
         ("ray", {"num_cpus": "two"}, "--cluster: .*num_cpus"),
     ],

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import batch as rollouts
-from benchmarks import coverage
+from benchmarks import coverage, gpu_check
 from benchmarks.flops import update_flops
 from benchmarks.ours import Ours, recipe_for
 from benchmarks.stock import Stock
@@ -155,3 +156,16 @@ def test_the_gpu_check_runs_on_a_cpu_what_it_can(tmp_path):
     assert [checks[name]["outcome"] for name in names] == ["pass", "pass", "pass", "skipped"]
     assert checks["update"]["numbers"]["ratio"] > 0
     assert checks["training float32"]["numbers"]["equal after resuming"] == 1
+
+
+def test_every_benchmark_can_be_imported():
+    names = [f"benchmarks.{path.stem}" for path in sorted(Path(gpu_check.__file__).parent.glob("*.py"))]
+    done = subprocess.run([sys.executable, "-c", f"import {', '.join(names)}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_gpu_check_ends_when_its_time_is_up():
+    left = gpu_check.run("output layer", ["0"], left=0.0)
+    assert left["outcome"] == "fail" and "took all the time" in left["why"]
+    cut = gpu_check.run("output layer", ["0"], left=0.5)
+    assert cut["outcome"] == "fail" and cut["why"] == "not finished in 0 s, or killed" and cut["seconds"] < 30

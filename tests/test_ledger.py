@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 
 from or1lab import ledger as module
 from or1lab import verdicts
-from or1lab.claims import Claim, load_claims, load_follow_ups, study
+from or1lab.claims import Claim, load_claims, load_comments, load_follow_ups, study
 from or1lab.cli import app
 from or1lab.errors import UsageError
 from or1lab.experiment import expand
 from or1lab.ledger import NOT_RUN, VERDICTS, barred, effect_of, ledger, remarks, values
 from or1lab.recipe import load_recipe, recipe_hash
-from or1lab.run_statistics import Records
+from or1lab.run_statistics import Records, scaling_efficiency
 from tests.made_up import HASHES
 
 CLAIM = {claim.id: claim for claim in load_claims()}
@@ -218,6 +218,41 @@ def test_remarks_tell_of_control_that_never_acted_and_of_clock_times():
     asked, arms = claim("time-sgd"), [timed, timed[::-1]]
     (told,) = remarks(asked, arms, values(asked, arms))
     assert told == "clock times of a machine with other work: those of one arm differ by a factor of up to 3.0"
+
+
+def test_control_that_never_acted_is_not_judged_by_how_well_it_keeps_to_its_target():
+    silent = [falling(step, entropy="paper") for step in (50, 57)]
+    acted = [replace(run, steps=run.steps.assign(**{"entropy/alpha": 0.1})) for run in silent]
+    for name in ("adapt-unstable", "adapt-hold"):
+        asked = claim(name)
+        assert barred(asked, [silent, silent]) == barred(asked, [silent, [falling(50), falling(60)]]) == VERDICTS
+        assert barred(asked, [acted, silent]) == barred(asked, [silent, acted]) == set()
+        assert barred(asked, [[falling(50)], [falling(60)]]) == set()  # no control at all, none to be silent
+    told = list(remarks(asked, [silent, silent[::-1]], [[0.1, 0.2], [0.2, 0.3]], True))
+    assert told == [f"entropy control never gave a bonus in {', '.join(asked.arms)}, which keeps it from being decided"]
+
+
+def test_remarks_tell_how_far_the_clip_reached_and_what_a_slot_is():
+    asked = claim("cliphi-helps")
+    runs = falling(40), falling(41)
+    arms = [[replace(r, steps=r.steps.assign(**{"clip/high_frac": f})) for r in runs] for f in (0.002, 0.0001)]
+    (told,) = remarks(asked, arms, [[0.5, 0.6], [0.4, 0.5]])
+    assert told == "the upper clip touched 0.20% of the tokens at most"
+    asked, lengths = claim("time-gpus"), [[9] + [1] * 63] * 60
+    sampled = [replace(r, steps=r.steps.assign(**{"length/all": lengths})) for r in runs]
+    (told,) = remarks(asked, [sampled], [[0.5, 0.6]])
+    many = [(8, 1), (16, 2), (32, 4)]
+    told_of = ", ".join(f"{scaling_efficiency(sampled[0], *slots):.2f} from {slots[0]} to {slots[1]}" for slots in many)
+    assert told == f"by responses on a slot, in one run: {told_of}"
+
+
+def test_comments_are_of_claims_and_stand_in_the_ledger(tmp_path):
+    comments = load_comments()
+    entries = {entry.claim.id: entry for entry in ledger(tmp_path)}
+    assert comments and all(entries[name].comment.endswith(told) for name, told in comments.items())
+    (tmp_path / "comments.yaml").write_text("adapt-hopd: asked otherwise\n")
+    with pytest.raises(UsageError, match="no claim in comments.yaml 'adapt-hopd'.*adapt-hold"):
+        load_comments(tmp_path / "comments.yaml")
 
 
 def test_one_arm_is_compared_with_a_number_by_students_t():

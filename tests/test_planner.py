@@ -256,6 +256,23 @@ def test_what_does_not_fit_says_by_how_much_and_every_suggestion_fits(gpus, monk
         assert code == 0 and again["fits"] and again["hours"] == pytest.approx(one["hours"])
 
 
+def test_one_gpu_is_not_told_to_offload_what_several_share(monkeypatch, capsys):
+    for command in (("1.5b", "--gpus", "1xRTX4090"), ("7b", "--gpus", "1xH100"), ("1.5b", "--gpus", "1xH100")):
+        _, out, _ = call("plan", *command, "--json", monkeypatch=monkeypatch, capsys=capsys)
+        changes = [one["change"] for one in json.loads(out)["suggestions"]]
+        assert changes and not any("offload" in change for change in changes)
+        code, _, error = call("plan", *command, "--offload", monkeypatch=monkeypatch, capsys=capsys)
+        assert code == 2 and "--offload is for weights that several GPUs share" in error
+    _, out, _ = call("plan", "7b", "--gpus", "2xH100", "--json", monkeypatch=monkeypatch, capsys=capsys)
+    assert any("--offload" in one["change"] for one in json.loads(out)["suggestions"])
+
+
+def test_the_report_is_predicted_by_the_recipes_as_they_are():
+    own = bench.table_7().recipe
+    assert own.rollout == load_recipe("32b").rollout and own.rollout.tensor_parallel == 2 and own.rollout.sleep
+    assert bench.section_4(32).recipe.rollout == load_recipe("7b").rollout
+
+
 def test_what_fits_is_shown_what_gpus_and_rollouts_are_worth():
     p = planned("7b", "128xH800", "rollout.gpu_memory_utilization=0.6", sleep=True)
     found = {s.change: s for s in suggestions(p)}

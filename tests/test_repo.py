@@ -20,6 +20,15 @@ def test_no_file_of_the_library_is_long(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
+@pytest.mark.parametrize("name", ["local", "ray", "slurm"])
+def test_an_adapter_stays_no_more_than_that(name):
+    assert len((ROOT / "or1lab" / "backends" / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 120
+
+
+def test_kept_results_stay_small():
+    assert sum(path.stat().st_size for path in (ROOT / "experiments" / "results").rglob("*.*")) < 40e6
+
+
 def test_the_library_stays_compact():
     """Lines of code: neither blank nor comment nor docstring."""
     rooms = {"magic": 1200, "rollout": 900, "rewards": 2200, "data": 2100, "plots": 1000, "planner": 750, "": 17400}

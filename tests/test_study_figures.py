@@ -112,6 +112,15 @@ def test_axes_other_than_steps(shelf, frames):
     assert simulated.iloc[-1] == pytest.approx(simulated_time(quick)[-1] / 1e3)
 
 
+def test_every_curve_of_the_paper_that_a_figure_names_is_there():
+    for name, spec in study_figures.table().figures.items():
+        for panel in spec.panels:
+            for place in panel.paper:
+                assert list(study_figures.theirs((place,))), f"{name}: {place}"
+    with pytest.raises(UsageError, match="no curve figure_16/entropy '4-64-16-1'"):
+        list(study_figures.theirs(("figure_16/entropy/4-64-16-1",)))
+
+
 def test_the_law_is_found_where_it_holds():
     entropy = np.linspace(0.1, 0.6, 9)
     fitted = study_figures.law(entropy, 0.9 - 0.3 * np.exp(entropy))

@@ -148,6 +148,14 @@ def test_needed_seeds_reach_the_power_they_promise(true):
     assert 0.76 < decided / 1500 < 0.88
 
 
+def test_the_seeds_of_a_secondary_claim_count_the_claims_beside_it():
+    asked, nothing = question(0.03, error=0.03), question(0.0, error=0.1)
+    assert secondary([asked])[0].needed == needed_seeds(asked, 0.95)
+    assert secondary([asked] + [nothing] * 49)[0].needed == needed_seeds(asked, 1 - 0.10 / 50)
+    found = [question(0.10)] * 3  # beside discoveries it would be the fourth of fifty
+    assert secondary([asked, *found] + [nothing] * 46)[0].needed == needed_seeds(asked, 1 - 4 * 0.10 / 50)
+
+
 def test_no_number_of_seeds_is_promised_where_none_is_enough():
     assert needed_seeds(question(0.0201), 0.95) is None  # comes out above and below what counts equally often
     assert alone(question(0.5, error=0.0)).needed is None

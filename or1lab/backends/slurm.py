@@ -40,14 +40,9 @@ class Slurm:
         self.name = options.pop("executor", "slurm")
         check_names([self.name], ["slurm", "local"], "executor")
         if not isinstance(minutes := options.pop("time", None), int):
-            raise UsageError(
-                "--backend slurm needs the whole minutes after which a job is queued again, such as --cluster time=1440"
-            )
+            raise UsageError("--backend slurm wants the minutes after which a job is queued again: --cluster time=1440")
         if self.name == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
-            raise Or1labError(
-                "no sbatch or srun on this machine: start the sweep on a login node of the cluster, or try it out here "
-                "with --cluster executor=local"
-            )
+            raise Or1labError("no sbatch or srun here: use a login node, or try it out with --cluster executor=local")
         if self.name == "local" and gpus and jobs > 1:
             raise UsageError("executor=local gives every job the same GPUs: --jobs 1, or --backend local")
         self.room = jobs if self.name == "local" else 10**6  # the array holds back all but `jobs`

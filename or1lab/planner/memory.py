@@ -83,7 +83,7 @@ def update(a: Architecture, recipe: Recipe, cluster: Cluster, layout: Layout, to
     if any(recipe.stage(i).beta for i in range(len(recipe.stages))):
         parts["reference policy"] = 4 * a.parameters / shards
     whole = a.head * (1 if a.tied else 2)
-    if shards > 1 or layout.offload:  # two layers and the embeddings in compute precision, gradients to be reduced
+    if shards > 1:  # two layers and the embeddings in compute precision, gradients to be reduced
         parts["gathered weights"] = size * (2 * a.layer + whole) + 4 * (a.layer + whole)
         if "reference policy" in parts:  # TRL shards it as one piece: a forward pass gathers all of it
             parts["gathered weights"] = max(parts["gathered weights"], size * a.parameters)

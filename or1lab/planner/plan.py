@@ -175,6 +175,8 @@ def check(recipe: Recipe, a: Architecture, cluster: Cluster, layout: Layout) -> 
         raise UsageError("--tp, --sleep, --offload and --server are for GPUs")
     if layout.server >= cluster.gpus and layout.server:
         raise UsageError(f"--server {layout.server}: of {cluster.gpus} GPUs that leaves none to train on")
+    if layout.offload and layout.training(cluster) < 2:
+        raise UsageError("--offload is for weights that several GPUs share")
     if layout.server and layout.sleep:
         raise UsageError("--sleep is for an engine that shares its GPUs with the trainer; --server gives it its own")
     if layout.tp < 1 or a.heads % layout.tp:

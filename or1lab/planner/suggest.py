@@ -42,9 +42,10 @@ def _neighbours(p: Plan) -> Iterator[tuple[int, Plan]]:
     row = p.recipe.data.prompt_limit + p.recipe.max_T
     budgets = sorted({p.recipe.micro_tokens, min(p.recipe.micro_tokens, row)}, reverse=True)
     own = p.recipe.rollout.gpu_memory_utilization
+    offloads = (p.layout.offload, not p.layout.offload) if p.layout.training(p.cluster) > 1 else (False,)
     sleeps = (False,) if p.layout.server else (p.layout.sleep, not p.layout.sleep)
     for tp, sleep, offload, share, budget in product(
-        splits(p), sleeps, (p.layout.offload, not p.layout.offload), (own, *SHARES), budgets
+        splits(p), sleeps, offloads, (own, *SHARES), budgets
     ):
         layout = replace(p.layout, tp=tp, sleep=sleep, offload=offload)
         settings = p.recipe.rollout.model_copy(update={"gpu_memory_utilization": share})

@@ -93,7 +93,7 @@ def passes(job: Job, lengths: Lengths, *, backward: bool) -> float:
     """Forward (and backward) over these responses on the busiest GPU, in the trainer's own shares and micro-batches."""
     a, d, gpus = job.a, job.cluster.device, job.layout.training(job.cluster)
     rows = (lengths.reshape(-1) + round(job.law.prompt)).tolist()
-    size, sharded = memory.width(job.recipe), gpus > 1 or job.layout.offload
+    size, sharded = memory.width(job.recipe), gpus > 1
     # Forward, twice that backward, and forward again where only the layers' inputs were kept.
     factor = (4 if job.checkpointed else 3) if backward else 1
     wire = d.host if job.layout.offload else job.cluster.rate(gpus)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import NoReturn
 
 import torch
 
@@ -22,6 +23,17 @@ class Concurrency:
         self.now = wanted
         self.alarms: list[str] = []
 
+    def refuse(self, error: Exception) -> NoReturn:
+        """Raise `error`, with the mend where memory ran out: for an engine that shares its work with other processes,
+        which know nothing of the error and would wait for ever for one that begins again."""
+        if not ran_out(error):
+            raise error
+        raise Or1labError(
+            f"the engine ran out of memory with {self.now} sequences together ({_reason(error)}), and of several "
+            "processes none goes on with fewer by itself: lower rollout.max_num_seqs or "
+            "rollout.gpu_memory_utilization, then --resume"
+        ) from error
+
     def halve(self, error: Exception, together: int | None = None, effect: str = "") -> None:
         """Warn and go on with half of `together` (by default `now`), with which memory ran out; `effect` is told, too.
 
@@ -33,8 +45,7 @@ class Concurrency:
         if not ran_out(error) and not no_cache:
             raise error
         together = together or self.now
-        reason = " ".join(str(error).split())
-        reason = reason if len(reason) <= 200 else reason[:199] + "…"
+        reason = _reason(error)
         if together == 1 or no_cache:
             raise Or1labError(
                 f"the engine has no memory for one sequence ({reason}): change rollout.gpu_memory_utilization (higher "
@@ -44,6 +55,11 @@ class Concurrency:
         told = f"the engine ran out of memory with {together} sequences together ({reason}): it goes on with {self.now}"
         self.alarms.append(told + effect)
         warnings.warn(self.alarms[-1], stacklevel=3)
+
+
+def _reason(error: Exception) -> str:
+    told = " ".join(str(error).split())
+    return told if len(told) <= 200 else told[:199] + "…"
 
 
 def ran_out(error: BaseException | None) -> bool:

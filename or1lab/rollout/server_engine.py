@@ -100,7 +100,9 @@ class ServerEngine:
                     self.client.update_named_params(facts, iter(part))
             self.client.reset_prefix_cache()
         except Exception as error:
-            raise Or1labError(f"the vLLM server at {self.address} does not take the weights: {error}") from error
+            raise Or1labError(
+                f"the vLLM server at {self.address} does not take the weights ({error}): {HOW}, then --resume"
+            ) from error
 
     def sleep(self) -> None:
         """It has GPUs of its own."""

@@ -88,8 +88,8 @@ class VllmEngine:
                         **options,
                     )
             except Exception as error:
-                if processes() > 1:
-                    raise  # they size their caches together: one that begins again alone would wait for ever
+                if processes() > 1:  # they size their caches together
+                    self.concurrency.refuse(error)
                 self.concurrency.halve(error)
             gc.collect()  # what the failed start holds; here, where the error does not hold it any more
             torch.cuda.empty_cache()
@@ -138,7 +138,7 @@ class VllmEngine:
 
     def _halve(self, error: Exception, together: int | None = None) -> None:
         if self.tensor_parallel > 1 and processes() > 1:
-            raise error  # the others that share the engine know nothing of it
+            self.concurrency.refuse(error)
         self.concurrency.halve(error, together)
 
     def _asked(

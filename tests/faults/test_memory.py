@@ -60,6 +60,20 @@ def test_without_memory_for_one_sequence_the_mend_is_named(monkeypatch):
     assert Started.tried == [12]  # fewer sequences leave no more room for one
 
 
+def test_of_several_processes_none_begins_again_alone(monkeypatch, engine):
+    monkeypatch.setattr("or1lab.rollout.vllm_engine.processes", lambda: 2)
+    mend = "lower rollout.max_num_seqs or rollout.gpu_memory_utilization, then --resume"
+    with pytest.raises(Or1labError, match=rf"with 12 sequences together \(CUDA out.*{mend}"):
+        start(monkeypatch, room=4)
+    assert Started.tried == [12]
+    with pytest.raises(ValueError, match="unknown architecture"):
+        start(monkeypatch, room=4, said="unknown architecture")
+    monkeypatch.setattr(engine, "tensor_parallel", 2)  # they share one engine while it samples, too
+    with pytest.raises(Or1labError, match=mend):
+        engine._back_off(torch.OutOfMemoryError("CUDA out of memory"), 4)
+    assert engine.alarms == []
+
+
 def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch):
     with pytest.raises(ValueError, match="unknown architecture"):
         start(monkeypatch, room=0, said="unknown architecture")

@@ -8,6 +8,7 @@ import re
 from or1lab.recipe import ROOT
 
 FOLDER = ROOT / "tests" / "faults"
+TESTS = {path.name: path for path in (ROOT / "tests").rglob("test_*.py")}
 
 
 def rows() -> list[list[str]]:
@@ -16,7 +17,7 @@ def rows() -> list[list[str]]:
 
 
 def defined(name: str) -> set[str]:
-    tree = ast.parse((FOLDER / name).read_text(encoding="utf-8"))
+    tree = ast.parse(TESTS[name].read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
 

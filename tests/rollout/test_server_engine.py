@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from contextlib import suppress
@@ -24,7 +26,8 @@ FOLDER = sources.model_folder("tiny")
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def server(tmp_path_factory):
+    """Its address and its process."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -37,7 +40,7 @@ def address(tmp_path_factory):
         "--logprobs-mode", "processed_logprobs", "--skip-tokenizer-init",
     ]  # fmt: skip
     with log.open("wb") as file:
-        server = subprocess.Popen(command, env=env, stdout=file, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(command, env=env, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
     found, deadline = f"http://localhost:{port}", time.monotonic() + 400
     try:
         while True:
@@ -46,10 +49,17 @@ def address(tmp_path_factory):
                 urllib.request.urlopen(f"{found}/health", timeout=5).close()
                 break
             time.sleep(0.5)
-        yield found
+        yield found, server
     finally:
         server.terminate()
         server.wait(60)
+        with suppress(ProcessLookupError):  # what a killed one leaves
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def address(server):
+    return server[0]
 
 
 def connected(address: str, context: int = CONTEXT, first: bool = True) -> ServerEngine:
@@ -123,3 +133,16 @@ def test_weights_travel_together():
     weights = [("a", small), ("b", small), ("large", large), ("c", small)]
     assert [[name for name, _ in part] for part in _parts(iter(weights))] == [["a", "b"], ["large"], ["c"]]
     assert list(_parts(iter(()))) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_server_killed_while_it_samples_is_named_with_the_mend(server):
+    """The last of this file: after it the server is gone."""
+    address, process = server
+    engine = connected(address)
+    requests = [Request([5, 6, 7], list(range(100 * n, 100 * n + 32))) for n in range(1, 200)]
+    threading.Timer(0.5, process.kill).start()
+    with pytest.raises(Or1labError, match=f"{address} failed .*: start it again, then --resume"):
+        engine.generate(requests, tau=1.0, T=90)
+    assert process.wait(60) == -signal.SIGKILL
