@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from or1lab import notebook as notebooks
 from or1lab.errors import UsageError, did_you_mean
 from or1lab.recipe import ROOT, Recipe, load_recipe, read_yaml, recipe_hash
 from or1lab.recipe_errors import explain
+from or1lab.recipe_parts import Strict
 from or1lab.store import LOCK, MANIFEST, Run, is_locked
 
 EXPERIMENTS = ROOT / "experiments" / "ablations"
@@ -26,19 +27,17 @@ Real = Literal["1.5b", "7b", "32b"]  # the tiers of real models, each a recipe
 FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
-class Arm(BaseModel):
+class Arm(Strict):
     """One variant: the recipe keys it sets."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     set: dict[str, Any] = {}
 
 
-class Paper(BaseModel):
+class Paper(Strict):
     """What the paper did in the study that an experiment repeats, with the paper's own numbers under our names.
 
     Only what it prints: an unknown value is left out. Tables 1-6 are made of these."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     place: str
     table: int | None = Field(None, ge=1)
     base: str | None = None  # the model that training starts from, as the paper prints its name
@@ -54,19 +53,17 @@ class Paper(BaseModel):
         return self
 
 
-class Scale(BaseModel):
+class Scale(Strict):
     """What an experiment sets with real models beside, or instead of, what the paper printed: see tiers.py."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     set: dict[str, Any] = {}
     arms: dict[str, dict[str, Any]] = {}
     reached: dict[Real, float] = {}  # tier -> accuracy at which cost and length are compared, from pilots there
 
 
-class Experiment(BaseModel):
+class Experiment(Strict):
     """A question, the arms that answer it and the seeds they run with (`experiments/ablations/*.yaml`)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     name: FolderName
     title: str
     question: str

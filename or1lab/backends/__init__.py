@@ -4,13 +4,13 @@ done and what is left is read from the run folders, and a job's lock keeps it fr
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from or1lab.backends.task import Task
-from or1lab.errors import UsageError, check_names
+from or1lab.errors import Or1labError, UsageError, check_names
 
 BACKENDS = ("local", "slurm", "ray")
 PACKAGES = {"slurm": "submitit", "ray": "ray"}
@@ -32,6 +32,14 @@ class Refused:
 
     def poll(self) -> str:
         return self.error
+
+
+def handed(hand_over: Callable[[Task], Handle], task: Task) -> Handle:
+    """A task handed over; `Refused` where there is no room for its run folder."""
+    try:
+        return hand_over(task)
+    except Or1labError as error:
+        return Refused(str(error))
 
 
 class Backend(Protocol):

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 
 from or1lab import notebook as notebooks
-from or1lab.backends import STOPPED, Handle, Refused
+from or1lab.backends import STOPPED, Handle, handed
 from or1lab.backends.task import Task, error_of
 from or1lab.errors import Or1labError
 
@@ -44,13 +44,7 @@ class Local:
         self.threads = 1 if jobs > 1 else None
 
     def start(self, tasks: list[Task]) -> list[Handle]:
-        return [self._start(task) for task in tasks]
-
-    def _start(self, task: Task) -> Handle:
-        try:
-            return _Process(task, self)
-        except Or1labError as error:
-            return Refused(str(error))
+        return [handed(lambda task: _Process(task, self), task) for task in tasks]
 
     def close(self, left: Sequence[Handle]) -> None:
         notebooks.end(h.process for h in left if isinstance(h, _Process))

@@ -13,7 +13,7 @@ import ray
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from or1lab.backends import STOPPED, Handle, Refused
+from or1lab.backends import STOPPED, Handle, handed
 from or1lab.backends.task import Task
 from or1lab.errors import Or1labError, UsageError, check_names
 
@@ -60,13 +60,7 @@ class Ray:
             raise Or1labError(f"--gpus {gpus}, but no node of the Ray cluster has more than {most} (`ray status`)")
 
     def start(self, tasks: list[Task]) -> list[Handle]:
-        return [self._start(task) for task in tasks]
-
-    def _start(self, task: Task) -> Handle:
-        try:
-            return _Remote(task.handed_to("Ray"), self.options)
-        except Or1labError as error:
-            return Refused(str(error))
+        return [handed(lambda task: _Remote(task.handed_to("Ray"), self.options), task) for task in tasks]
 
     def close(self, left: Sequence[Handle]) -> None:
         for handle in left:
