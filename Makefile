@@ -41,7 +41,7 @@ demo: setup  ## the main job: six training runs, a figure, a table (about seven 
 	  '  $(BIN)/or1lab runs show runs/demo/off-policy/seed-0   the numbers and a sampled chain of thought of one run' \
 	  '  $(BIN)/or1lab train tiny D_T=4 stages.0.steps=20     train another arm: N_SGD = 4'
 
-study: setup  ## every run of the study that is missing, kept in experiments/results (hours, resumable; or1lab sweep study --dry-run tells how many)
+study: setup  ## every run of the study that is missing, kept in experiments/results (hours, resumable; or1lab sweep study --dry-run --pack experiments/results tells how many)
 	@$(BIN)/or1lab sweep study --jobs $(JOBS) --resume --pack experiments/results
 
 report: setup  ## the study on one page, report.html, from its notebooks executed on experiments/results (two minutes)
