@@ -86,6 +86,21 @@ class Recorded:
             yield
 
 
+def foreign(run: Recorded) -> str:
+    """Why a folder holds no run of ours, by its manifest; "" where it holds one."""
+    try:
+        told = run.manifest
+    except (Or1labError, OSError) as error:
+        return str(error)
+    ours = isinstance(told, dict) and isinstance(told.get("recipe"), dict) and isinstance(told.get("status"), str)
+    return "" if ours else f"its {MANIFEST} lacks a recipe or a status"
+
+
+def known_values(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without the keys that have no value."""
+    return {name: value for name, value in record.items() if value is not None}
+
+
 def now() -> str:
     """The time as the manifest writes it (UTC, seconds)."""
     return datetime.now(UTC).isoformat(timespec="seconds")

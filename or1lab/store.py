@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,11 @@ from or1lab.manifest import (  # noqa: F401 (part of what this module gives)
     LOCK,
     MANIFEST,
     Recorded,
+    foreign,
     full_disk_explained,
     held,
     is_locked,
+    known_values,
     now,
     plain,
     write_atomic,
@@ -325,19 +328,17 @@ class Run(Recorded):
 
 def find_runs(root: str | Path) -> list[Run]:
     """All runs below `root`, sorted by folder; a run folder is not searched further, nor a hidden one: what is being
-    written stands aside under such a name."""
+    written stands aside under such a name. A folder whose manifest is damaged or another program's costs a warning."""
     found = []
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         if MANIFEST in files and (METRICS in files or PACKED_METRICS in files):  # not an evaluation
             subfolders.clear()
-            found.append(Run(folder))
+            if why := foreign(run := Run(folder)):
+                warnings.warn(f"{folder} is left out: {why}", stacklevel=1)  # of one place: told once
+            else:
+                found.append(run)
     return sorted(found, key=lambda run: run.folder)
-
-
-def known_values(record: dict[str, Any]) -> dict[str, Any]:
-    """A record without the keys that have no value."""
-    return {name: value for name, value in record.items() if value is not None}
 
 
 def frame(runs: list[Run], kind: str) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from or1lab import store
 from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import ROOT, Recipe, recipe_hash
 from or1lab.store import Run, find_runs, frame
+from tests.test_cli import call
 
 ENV = os.environ | {"PYTHONPATH": str(ROOT)}
 RECIPE = Recipe.model_validate({"name": "toy", "seed": 3, "stages": [{"steps": 4}]})
@@ -220,3 +221,25 @@ def test_many_runs_as_one_frame(tmp_path):
     assert list(table.columns) == ["experiment", "arm", "seed", "kind", "step", "reward/mean"]
     assert list(table["seed"]) == [0, 1, 0] and list(table["reward/mean"]) == [0, 0.5, 0]
     assert len(frame([], "step")) == 0 and find_runs(tmp_path / "nothing") == []
+
+
+@pytest.mark.parametrize(
+    ("manifest", "why"),
+    [("{}", "lacks a recipe or a status"), ('["x"]', "lacks a recipe"), ('{"status": "finished", "reci', "is damaged")],
+)
+def test_a_foreign_folder_costs_a_warning_and_no_command(manifest, why, tmp_path, monkeypatch, capsys):
+    """Half-written, damaged or another program's: what is ours beside it is found all the same."""
+    run = Run.create(tmp_path / "runs" / "ours", recipe=RECIPE.resolved(), extra={"experiment": "x", "arm": "a"})
+    other = tmp_path / "runs" / "other"
+    other.mkdir()
+    (other / "manifest.json").write_text(manifest)
+    (other / "metrics.jsonl").write_text("{}\n")
+    with pytest.warns(UserWarning, match=f"other is left out: .*{why}"):
+        assert [found.folder for found in find_runs(tmp_path / "runs")] == [run.folder]
+    for words in (["figures"], ["tables"], ["claims", "--json"], ["runs", "pack", "runs"]):
+        folder = [] if words[0] == "runs" else ["--results", "runs"]
+        out = ["--out", "out"] if words[0] != "claims" else []
+        monkeypatch.chdir(tmp_path)
+        with pytest.warns(UserWarning, match="other is left out"):
+            _, _, error = call(*words, *folder, *out, monkeypatch=monkeypatch, capsys=capsys)
+        assert "unexpected" not in error
