@@ -245,6 +245,9 @@ def points(curve: Curve, run: Records) -> Iterator[tuple[int | None, float, floa
         records = run.evals if curve.y.startswith("eval/") else run.steps
         if curve.y in AXES:
             records = records.assign(**{curve.y: AXES[curve.y](run)[records["step"].to_numpy(int)]})
+        if curve.y == "kl/reference":  # recorded as 0 where there is no reference to measure it from
+            measured = [i for i in range(len(run.recipe.stages)) if run.recipe.stage(i).beta]
+            records = records[records["stage"].isin(measured)]
         yield from _by_step(records, AXES[curve.x](run)[records["step"].to_numpy(int)], curve.y)
 
 

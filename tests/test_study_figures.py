@@ -121,6 +121,11 @@ def test_every_curve_of_the_paper_that_a_figure_names_is_there():
         list(study_figures.theirs(("figure_16/entropy/4-64-16-1",)))
 
 
+def test_kl_is_drawn_only_where_there_is_a_reference(frames):
+    ours = frames["kl"].query("panel == 'kl' and read == 'ours'").groupby("series")["step"]
+    assert ours.max()["none"] == ours.min()["none"] + 39 < ours.max()["kl"] == 120  # 40 steps of stage 1, then none
+
+
 def test_the_law_is_found_where_it_holds():
     entropy = np.linspace(0.1, 0.6, 9)
     fitted = study_figures.law(entropy, 0.9 - 0.3 * np.exp(entropy))
