@@ -32,8 +32,6 @@ from or1lab.backends.local import visible_gpus
 from or1lab.environment import environment
 
 STYLES = {"pass": "green", "fail": "red", "skipped": "dim"}
-
-
 BUDGET = {1: 600.0, 2: 1200.0}  # seconds for all checks, by GPUs: with two there are three checks more
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from or1lab.errors import UsageError, check_names, did_you_mean
+from or1lab.errors import UsageError, did_you_mean
 from or1lab.experiment import TINY, Experiment, load_experiment
 from or1lab.recipe import read_yaml
 from or1lab.recipe_errors import explain
@@ -110,11 +110,9 @@ def load_follow_ups(path: Path = FOLLOW_UPS) -> list[Claim]:
     return claims
 
 
-def load_comments(path: Path = COMMENTS) -> dict[str, str]:
-    """What a reader should know of how a claim is asked, by its id. Raises UsageError for one that is no claim's."""
-    comments = {str(name): str(comment) for name, comment in read_yaml(path).items()}
-    check_names(list(comments), [claim.id for claim in (*load_claims(), *load_follow_ups())], f"claim in {path.name}")
-    return comments
+def load_comments() -> dict[str, str]:
+    """What a reader should know of how a claim is asked, by its id."""
+    return read_yaml(COMMENTS)
 
 
 def _check(claim: Claim, experiment: Experiment) -> None:

@@ -109,11 +109,12 @@ def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
         entry = _entry(claim, answer, there, sum(map(len, arms)) - sum(map(len, there)), tier)
         if claim.id in seen:
             runs, numbers = seen[claim.id]
-            withheld = entry.verdict in barred(claim, runs)
-            if withheld:
+            kept_from = barred(claim, runs)
+            if entry.verdict in kept_from:
                 entry = replace(entry, verdict="not decided")
+                kept_from = VERDICTS
             changed = changed_since(claim, [run for own in there for run in own])
-            said = [*([entry.comment] if entry.comment else []), *remarks(claim, runs, numbers, withheld)]
+            said = [*([entry.comment] if entry.comment else []), *remarks(claim, runs, numbers, kept_from == VERDICTS)]
             said += [f"{changed} has changed since these runs"] if changed else []
             entry = replace(entry, comment="; ".join(said))
         if claim.id in comments:
@@ -142,7 +143,7 @@ def remarks(
     """What a reader has to know of the runs, and of their `numbers`, before the verdict is believed; `withheld`: they
     kept the claim from a verdict."""
     runs = [run for own in arms for run in own]
-    kept = ", which keeps it from being decided" if withheld or barred(claim, arms) == VERDICTS else ""
+    kept = ", which keeps it from being decided" if withheld else ""
     cut = sum(censored(claim.statistic, run) for run in runs)
     if cut:
         yield f"in {cut} of {len(runs)} runs {GOALS[claim.statistic][1]}: their numbers are bounds{kept}"
@@ -156,7 +157,7 @@ def remarks(
         yield "the runs do not vary, so nothing says how much they would"
     if silent := [arm for arm, own in zip(claim.arms, arms, strict=True) if _bonus(own) == {0.0}]:
         yield f"entropy control never gave a bonus in {', '.join(silent)}{'' if cut else kept}"
-    clipped = [run.column("clip/high_frac") for run in runs] if claim.experiment == "clip_higher" else []
+    clipped = [run.column("clip/high_frac") for run in runs if run.recipe.clip_high > run.recipe.clip_low]
     if touched := [values.mean() for values in clipped if len(values)]:
         yield f"the upper clip touched {max(touched):.2%} of the tokens at most"
     apart = max(max(own) / min(own) for own in numbers) if claim.statistic == "seconds_a_step" else 1.0
