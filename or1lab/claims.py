@@ -21,7 +21,7 @@ from or1lab.run_statistics import REACHED, REACHING, STATISTICS
 from or1lab.tiers import at_tier
 from or1lab.world import CLAIMS, FOLLOW_UPS
 
-COMMENTS = CLAIMS.with_name("comments.yaml")
+COMMENTS = CLAIMS.with_name("comments.yaml")  # what a reader should know of how a claim is asked, by its id
 MOST_PRIMARY = 10
 SEEDS = {"primary": 5, "secondary": 3}  # at least, an arm
 
@@ -108,11 +108,6 @@ def load_follow_ups(path: Path = FOLLOW_UPS) -> list[Claim]:
         if claim.family == "primary" or not claim.registered:
             raise UsageError(f"{path}: {claim.id}: a follow-up is secondary, and says when it was registered")
     return claims
-
-
-def load_comments() -> dict[str, str]:
-    """What a reader should know of how a claim is asked, by its id."""
-    return read_yaml(COMMENTS)
 
 
 def _check(claim: Claim, experiment: Experiment) -> None:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from or1lab.claims import Claim, load_claims, load_comments, load_follow_ups, not_asked, reached
+from or1lab.claims import COMMENTS, Claim, load_claims, load_follow_ups, not_asked, reached
 from or1lab.experiment import TINY
+from or1lab.recipe import read_yaml
 from or1lab.run_statistics import (
     GOALS,
     OF_CONTROL,
@@ -86,7 +87,7 @@ def ledger(folder: Path, claims: Sequence[Claim] | None = None, tier: str = TINY
 
 
 def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
-    found, comments = by_recipe(folder), load_comments()
+    found, comments = by_recipe(folder), read_yaml(COMMENTS)
     measured: dict[str, Records] = {}
     plans = [[planned(claim.experiment, tier)[arm] for arm in claim.arms] for claim in claims]
     questions = []

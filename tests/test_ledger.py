@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 from or1lab import ledger as module
 from or1lab import verdicts
-from or1lab.claims import Claim, load_claims, load_comments, load_follow_ups, study
+from or1lab.claims import COMMENTS, Claim, load_claims, load_follow_ups, study
 from or1lab.cli import app
 from or1lab.errors import UsageError
 from or1lab.experiment import expand
 from or1lab.ledger import NOT_RUN, VERDICTS, barred, effect_of, ledger, remarks, values
-from or1lab.recipe import load_recipe, recipe_hash
+from or1lab.recipe import load_recipe, read_yaml, recipe_hash
 from or1lab.run_statistics import Records, scaling_efficiency
 from tests.made_up import HASHES
 
@@ -249,7 +249,7 @@ def test_remarks_tell_how_far_the_clip_reached_and_what_a_slot_is():
 
 
 def test_comments_are_of_claims_and_stand_in_the_ledger(tmp_path):
-    comments = load_comments()
+    comments = read_yaml(COMMENTS)
     entries = {entry.claim.id: entry for entry in ledger(tmp_path)}
     assert comments and all(entries[name].comment.endswith(told) for name, told in comments.items())
 

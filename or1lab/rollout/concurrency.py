@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from typing import NoReturn
 
@@ -26,10 +27,10 @@ class Concurrency:
     def refuse(self, error: Exception) -> NoReturn:
         """Raise `error`, with the mend where memory ran out: for an engine that shares its work with other processes,
         which know nothing of the error and would wait for ever for one that begins again."""
-        if not ran_out(error):
+        if not ran_out(error) and not no_cache(error):
             raise error
         raise Or1labError(
-            f"the engine ran out of memory with {self.now} sequences together ({_reason(error)}), and of several "
+            f"the engine ran out of memory with {self.now} sequences together ({shortened(error)}), and of several "
             "processes none goes on with fewer by itself: lower rollout.max_num_seqs or "
             "rollout.gpu_memory_utilization, then --resume"
         ) from error
@@ -41,12 +42,11 @@ class Concurrency:
             Exception: `error` itself, where it is about something else.
             Or1labError: one sequence alone is too much.
         """
-        no_cache = any(words in str(error) for words in NO_CACHE)
-        if not ran_out(error) and not no_cache:
+        if not ran_out(error) and not no_cache(error):
             raise error
         together = together or self.now
-        reason = _reason(error)
-        if together == 1 or no_cache:
+        reason = shortened(error)
+        if together == 1 or no_cache(error):
             raise Or1labError(
                 f"the engine has no memory for one sequence ({reason}): change rollout.gpu_memory_utilization (higher "
                 "leaves more to its cache, lower more to all else on the GPU), lower T, or use more GPUs (or1lab plan)"
@@ -57,9 +57,12 @@ class Concurrency:
         warnings.warn(self.alarms[-1], stacklevel=3)
 
 
-def _reason(error: Exception) -> str:
-    told = " ".join(str(error).split())
-    return told if len(told) <= 200 else told[:199] + "…"
+def shortened(error: Exception) -> str:
+    return textwrap.shorten(str(error), 200, placeholder="…")
+
+
+def no_cache(error: Exception) -> bool:
+    return any(words in str(error) for words in NO_CACHE)
 
 
 def ran_out(error: BaseException | None) -> bool:

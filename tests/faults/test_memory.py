@@ -66,6 +66,8 @@ def test_of_several_processes_none_begins_again_alone(monkeypatch, engine):
     with pytest.raises(Or1labError, match=rf"with 12 sequences together \(CUDA out.*{mend}"):
         start(monkeypatch, room=4)
     assert Started.tried == [12]
+    with pytest.raises(Or1labError, match=rf"sequences together \(No available memory.*{mend}"):
+        start(monkeypatch, room=4, said=NO_CACHE)
     with pytest.raises(ValueError, match="unknown architecture"):
         start(monkeypatch, room=4, said="unknown architecture")
     monkeypatch.setattr(engine, "tensor_parallel", 2)  # they share one engine while it samples, too
