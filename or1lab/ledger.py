@@ -18,17 +18,7 @@ from typing import Any
 from or1lab.claims import COMMENTS, Claim, load_claims, load_follow_ups, not_asked, reached
 from or1lab.experiment import TINY
 from or1lab.recipe import read_yaml
-from or1lab.run_statistics import (
-    GOALS,
-    OF_CONTROL,
-    REACHING,
-    STATISTICS,
-    Records,
-    bonus_share,
-    censored,
-    scaling_efficiency,
-    simulated_time,
-)
+from or1lab.run_statistics import CONTROL, GOALS, REACHING, STATISTICS, Records, bonus_share, censored, simulated_time
 from or1lab.store import Run
 from or1lab.studies import by_recipe, planned, same_origin
 from or1lab.verdicts import MOST_SEEDS, Answer, Effect, Question, contrast, primary, secondary, signs
@@ -129,7 +119,7 @@ def barred(claim: Claim, arms: Sequence[Sequence[Records]]) -> set[str]:
     bounds from below, so an effect is at least what it seems where they should be large, at most where small. All of
     them, where the statistic is of how well control keeps to its target, and no arm's control ever acted."""
     shares = [_bonus(runs) for runs in arms]
-    if claim.statistic in OF_CONTROL and any(shares) and all(own == {0.0} for own in shares if own):
+    if claim.statistic in CONTROL and any(shares) and all(own == {0.0} for own in shares if own):
         return VERDICTS
     signed = zip(signs(max(2, len(arms)), claim.kind), arms, strict=False)  # one arm alone is compared with a number
     bounds = {sign > 0 for sign, runs in signed if sign and any(censored(claim.statistic, run) for run in runs)}
@@ -164,9 +154,6 @@ def remarks(
     apart = max(max(own) / min(own) for own in numbers) if claim.statistic == "seconds_a_step" else 1.0
     if apart > STEADY:
         yield f"clock times of a machine with other work: those of one arm differ by a factor of up to {apart:.1f}"
-    if claim.statistic == "scaling_efficiency":
-        told = ", ".join(f"{scaling_efficiency(runs[0], 8 * n, n):.2f} from {8 * n} to {n}" for n in (1, 2, 4))
-        yield f"by responses on a slot, in one run: {told}"
 
 
 def _bonus(runs: Sequence[Records]) -> set[float]:

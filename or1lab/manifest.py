@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from or1lab.errors import Or1labError
+from or1lab.errors import Or1labError, UsageError
 from or1lab.kill_points import kill_point
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
+Kept = TypeVar("Kept", bound="Recorded")
+STATUSES = ("running", "finished", "failed")  # of a run, in its manifest
 
 
 class Recorded:
@@ -86,14 +88,13 @@ class Recorded:
             yield
 
 
-def foreign(run: Recorded) -> str:
-    """Why a folder holds no run of ours, by its manifest; "" where it holds one."""
-    try:
-        told = run.manifest
-    except (Or1labError, OSError) as error:
-        return str(error)
-    ours = isinstance(told, dict) and isinstance(told.get("recipe"), dict) and isinstance(told.get("status"), str)
-    return "" if ours else f"its {MANIFEST} lacks a recipe or a status"
+def ours(run: Kept) -> Kept:
+    """A run whose manifest is of ours. Raises UsageError for another program's, Or1labError for a damaged one."""
+    told = run.manifest
+    recipe = told.get("recipe") if isinstance(told, dict) else None
+    if not isinstance(recipe, dict) or "seed" not in recipe or told.get("status") not in STATUSES:
+        raise UsageError(f"{run.folder} holds no run of ours: its {MANIFEST} lacks a recipe or a status")
+    return run
 
 
 def known_values(record: dict[str, Any]) -> dict[str, Any]:

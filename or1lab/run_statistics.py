@@ -273,12 +273,12 @@ def makespan(lengths: Sequence[int], slots: int) -> float:
     return max(ends)
 
 
-def scaling_efficiency(run: Records, many: int = MANY_A_SLOT, few: int = FEW_A_SLOT) -> float:
-    """Speed-up of the rollouts by 8 times the slots (from 32 responses on each to 4; `many` to `few`), over 8: 1 were
-    no response the floor of its step."""
+def scaling_efficiency(run: Records) -> float:
+    """Speed-up of the rollouts by 8 times the slots (from 32 responses on each to 4), over 8: 1 were no response the
+    floor of its step."""
     lengths, responses = _lengths(run), run.recipe.D_R * run.recipe.gs
-    slow, fast = (sum(makespan(step, max(1, responses // n)) for step in lengths) for n in (many, few))
-    return slow / fast / (many / few)
+    few, many = (sum(makespan(step, max(1, responses // n)) for step in lengths) for n in (MANY_A_SLOT, FEW_A_SLOT))
+    return few / many / (MANY_A_SLOT / FEW_A_SLOT)
 
 
 def simulated_time(run: Records) -> NDArray[np.float64]:
@@ -367,7 +367,7 @@ STATISTICS: Mapping[str, Statistic] = {
     "accuracy_at_128": long_limit_accuracy,
 }  # fmt: skip
 
-OF_CONTROL = ("near_target", "target_deviation")  # those that say how well control keeps to its target
+CONTROL = ("near_target", "target_deviation")  # those that say how well control keeps to its target
 REACHING = ("length_when_reached", "tokens_to_reach")  # those that need an accuracy to reach
 
 GOALS: Mapping[str, tuple[Callable[[Records], NDArray[np.bool_]], str]] = {

@@ -32,12 +32,12 @@ from or1lab.manifest import (  # noqa: F401 (part of what this module gives)
     LOCK,
     MANIFEST,
     Recorded,
-    foreign,
     full_disk_explained,
     held,
     is_locked,
     known_values,
     now,
+    ours,
     plain,
     write_atomic,
 )
@@ -334,10 +334,10 @@ def find_runs(root: str | Path) -> list[Run]:
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         if MANIFEST in files and (METRICS in files or PACKED_METRICS in files):  # not an evaluation
             subfolders.clear()
-            if why := foreign(run := Run(folder)):
-                warnings.warn(f"{folder} is left out: {why}", stacklevel=1)  # of one place: told once
-            else:
-                found.append(run)
+            try:
+                found.append(ours(Run(folder)))
+            except (Or1labError, OSError) as error:
+                warnings.warn(f"left out: {error}", stacklevel=1)  # of one place: told once
     return sorted(found, key=lambda run: run.folder)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from or1lab.errors import Or1labError, UsageError, check_names, did_you_mean
-from or1lab.manifest import MANIFEST, full_disk_explained
+from or1lab.manifest import MANIFEST, STATUSES, full_disk_explained, ours
 from or1lab.recipe import split_override
 from or1lab.store import METRICS, PACKED_METRICS, Run
 from or1lab.terminal import RUNS
@@ -22,7 +22,7 @@ from or1lab.terminal import RUNS
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-STATES = ("running", "finished", "failed", "interrupted")
+STATES = (*STATUSES, "interrupted")
 SHOWN = ("step", "reward/mean", "entropy/rollout", "eval/accuracy")  # newest values in each row
 TOLD = ("seed", "seconds", "created", "finished")  # of the manifest, to sort by
 QUIET = 600.0  # seconds without a word after which a run on another machine counts as broken off
@@ -82,10 +82,7 @@ def open_run(folder: str | Path) -> Run:
     run = Run(folder)
     if not (run.folder / MANIFEST).is_file() and (run.folder / METRICS).is_file():
         raise UsageError(f"{run.folder} has no {MANIFEST}: no run of ours, or one that died as it began")
-    manifest = Run.open(folder).manifest
-    plain = manifest if isinstance(manifest, dict) else {}
-    if not isinstance(plain.get("recipe"), dict) or "seed" not in plain["recipe"] or plain.get("status") not in STATES:
-        raise UsageError(f"{run.folder} holds no run of ours: its {MANIFEST} lacks a recipe or a status")
+    ours(Run.open(folder))
     if not any((run.folder / name).is_file() for name in (METRICS, PACKED_METRICS)):
         raise UsageError(f"{run.folder} holds no run: it has a {MANIFEST}, but no {METRICS}")
     return run

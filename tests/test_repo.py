@@ -32,7 +32,7 @@ def test_kept_results_stay_small():
 
 def test_the_library_stays_compact():
     """Lines of code: neither blank nor comment nor docstring."""
-    rooms = {"magic": 1200, "rollout": 900, "rewards": 2200, "data": 2100, "plots": 1000, "planner": 750, "": 17450}
+    rooms = {"magic": 1200, "rollout": 900, "rewards": 2200, "data": 2100, "plots": 1000, "planner": 750, "": 17400}
     for room, most in rooms.items():
         assert sum(map(lines_of_code, (ROOT / "or1lab" / room).rglob("*.py"))) <= most, room
 

@@ -49,17 +49,10 @@ def open_engine(recipe: Recipe, folder: str, tokenizer: Any) -> Engine:
             stacklevel=2,
         )
     engine = build_engine(
-        folder,
-        tokenizer,
-        backend=rollout.backend,
-        dtype=recipe.dtype,
-        prompt_limit=recipe.data.prompt_limit,
-        T=limit,
-        max_num_seqs=rollout.max_num_seqs,
-        gpu_memory_utilization=rollout.gpu_memory_utilization,
-        tensor_parallel=rollout.tensor_parallel,
-        sleep=rollout.sleep,
-    )
+        folder, tokenizer, backend=rollout.backend, dtype=recipe.dtype, prompt_limit=recipe.data.prompt_limit, T=limit,
+        max_num_seqs=rollout.max_num_seqs, gpu_memory_utilization=rollout.gpu_memory_utilization,
+        tensor_parallel=rollout.tensor_parallel, sleep=rollout.sleep,
+    )  # fmt: skip
     return Shared(engine, unit=rollout.tensor_parallel) if team.count > 1 else engine
 
 
@@ -90,17 +83,9 @@ def build_engine(
         from or1lab.rollout.vllm_engine import VllmEngine
 
         return VllmEngine(
-            folder,
-            dtype=dtype,
-            eos_ids=eos_ids,
-            prompt_limit=prompt_limit,
-            max_T=T,
-            max_num_seqs=max_num_seqs,
-            gpu_memory_utilization=gpu_memory_utilization,
-            top_p=top_p,
-            tensor_parallel=tensor_parallel,
-            sleep=sleep,
-        )
+            folder, dtype=dtype, eos_ids=eos_ids, prompt_limit=prompt_limit, max_T=T, max_num_seqs=max_num_seqs,
+            gpu_memory_utilization=gpu_memory_utilization, top_p=top_p, tensor_parallel=tensor_parallel, sleep=sleep,
+        )  # fmt: skip
     from or1lab.rollout.transformers_engine import TransformersEngine
 
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos_ids[0]
