@@ -14,7 +14,6 @@ from or1lab.measured import Measured
 from or1lab.plots.study import places
 from or1lab.recipe import Recipe
 
-DEMO = "demo"
 PAPER = {  # the paper's figures that are drawn from its numbers
     "figure1": "The paper's Figure 1: accuracy of the 32B model in training",
     "figure2": "The paper's Figure 2: the finished 32B model beside others of its size",
@@ -42,11 +41,10 @@ class Captioned:
         display(self.figure, Markdown(self.caption))
 
 
-def titles(tier: str = TINY) -> dict[str, str]:
+def titles() -> dict[str, str]:
     """Every figure that there is: name -> what it shows, in a line."""
     table = study_figures.table()
-    own = {name: study(table.study(name), tier).title for name in table.figures}
-    return {DEMO: study(DEMO, tier).title, **own, **PAPER}
+    return {name: study(table.study(name)).title for name in study_figures.names()} | PAPER
 
 
 def caption(name: str, data: pd.DataFrame, measured: Measured, tier: str = TINY) -> str:
@@ -54,20 +52,17 @@ def caption(name: str, data: pd.DataFrame, measured: Measured, tier: str = TINY)
     if name in PAPER:
         return _of_the_paper(name, data, measured)
     table = study_figures.table()
-    own = name if name == DEMO else table.study(name)
-    experiment = study(own, tier)
+    experiment, spec = study(table.study(name), tier), table.spec(name).at(tier)
     parts = [f"{experiment.title}. {experiment.question}"]
-    if name == DEMO:
-        counts = {str(arm): int(n) for arm, n in data.groupby("label", sort=False)["seed"].nunique().items()}
-    else:
-        spec = table.figures[name].at(tier)
-        theirs = list(dict.fromkeys(place for panel in spec.panels for place in panel.paper))
-        if theirs:
-            parts.append(f"Hollow: the paper's {', '.join(dict.fromkeys(places((place,)) for place in theirs))}.")
-        counts = {spec.labels.get(arm, arm): n for arm, n in data.attrs["seeds"].items()}
-    parts += [_runs(counts), NO_INTERVAL]
+    theirs = list(dict.fromkeys(place for panel in spec.panels for place in panel.paper))
+    if theirs:
+        parts.append(f"Hollow: the paper's {', '.join(dict.fromkeys(places((place,)) for place in theirs))}.")
+    parts += [_runs({spec.labels.get(arm, arm): n for arm, n in data.attrs["seeds"].items()})]
+    if data.attrs["missing"]:
+        parts.append(f"Not run yet: {'; '.join(data.attrs['missing'])}.")
+    parts.append(NO_INTERVAL)
     forecasts = [curve for curve, told in table.curves.items() if told.x == "forecast"]
-    if name != DEMO and (n := int(data["panel"].isin(forecasts).sum())):
+    if (n := int(data["panel"].isin(forecasts).sum())):
         parts.append(f"The last panel: {n} runs of all studies.")
     recipes = {job.arm: job.recipe for job in expand(experiment, experiment.seeds[:1])}
     parts.append(f"Tier {tier}; {_settings(recipes)}.")

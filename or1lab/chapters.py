@@ -64,7 +64,7 @@ class Chapter:
         return [run for runs in self.shelf.arms(name).values() for run in runs.values()]
 
     def _spec(self, name: str) -> study_figures.Spec:
-        return study_figures.table().figures[name].at(self.tier)
+        return study_figures.table().spec(name).at(self.tier)
 
     # --------------------------------------------------------------------------------------------------- showing
 

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from or1lab.terminal import KEPT, RUNS, Json, Tier, console, print_json
+from or1lab.errors import check_names
+from or1lab.terminal import KEPT, RUNS, Json, Tier, console, print_json, runs_or_kept
 
 if TYPE_CHECKING:
     from or1lab.claims import Claim
@@ -36,6 +37,7 @@ EFFECTS = (
 
 
 def claims(
+    ids: Annotated[list[str] | None, typer.Argument(help="Claims to tell of run by run; default the ledger.")] = None,
     results: Annotated[
         Path | None, typer.Option(help=f"Folder of runs; default {KEPT}, and {RUNS} at the tier of a real model.")
     ] = None,
@@ -46,13 +48,18 @@ def claims(
     still to run."""
     from or1lab.ledger import ledger
 
-    results = results or (KEPT if tier == "tiny" else RUNS)
+    results = runs_or_kept(results, KEPT if tier == "tiny" else RUNS)
     entries = ledger(results, tier=tier)
+    check_names(ids or [], [entry.claim.id for entry in entries], "claim")
+    chosen = [entry for entry in entries if entry.claim.id in (ids or [entry.claim.id])]
     if json:
-        print_json({"claims": [entry.plain() for entry in entries]})
-    else:
+        print_json({"claims": [entry.plain() for entry in chosen]})
+        return
+    if not ids:
         show(entries, console, tier)
-        console.print(f"runs read from {results}", highlight=False, markup=False)
+    for entry in chosen if ids else ():
+        show_runs(entry, results, console)
+    console.print(f"runs read from {results}", highlight=False, markup=False)
 
 
 def show(entries: Sequence[Entry], console: Console, tier: str = "tiny") -> None:
@@ -71,7 +78,7 @@ def show(entries: Sequence[Entry], console: Console, tier: str = "tiny") -> None
         for entry in (entry for entry in entries if entry.claim.group == group):
             claim, style = entry.claim, STYLES.get(entry.verdict, "")
             told = Text(f"{claim.statement} ({claim.where})")
-            told.append(f"\n{compared(claim)}", "dim")
+            told.append(f"\n{claim.id}: {compared(claim)}, {wanted(claim)}", "dim")
             middle = [Text("\n".join(numbers(entry))), Text(entry.verdict, style)]
             if wide:
                 table.add_row(told, Text(claim.evidence), *middle, Text(entry.comment))
@@ -86,6 +93,25 @@ def show(entries: Sequence[Entry], console: Console, tier: str = "tiny") -> None
     console.print(tally(entries), highlight=False)
 
 
+def show_runs(entry: Entry, results: Path, console: Console) -> None:
+    """Print a claim, what its arms set, and the statistic of every run below `results`."""
+    from or1lab.claims import study
+    from or1lab.sheet import number
+
+    claim, experiment = entry.claim, study(entry.claim.experiment, entry.tier)
+    console.print(Text(f"{claim.id}, {wanted(claim)}", "bold"), Text(sentence(entry)), sep="\n")
+    table = Table("arm", "seed", claim.statistic.replace("_", " "), Column("run", overflow="fold"), box=box.SIMPLE_HEAD)
+    runs = iter(entry.runs)
+    for arm, values in zip(claim.arms, entry.numbers, strict=False):
+        sets = ", ".join(f"{key}={value}" for key, value in experiment.arms[arm].set.items())
+        console.print(Text(f"{arm} sets {sets or 'nothing'}"))
+        for seed, value in zip(experiment.seeds, values, strict=True):
+            table.add_row(Text(arm), str(seed), number(value, ".4g"), Text(str(Path(next(runs)).relative_to(results))))
+        table.add_section()
+    if entry.numbers:
+        console.print(table)
+
+
 def sheet(entries: Sequence[Entry]) -> Sheet:
     """The ledger as a sheet, in its groups."""
     from or1lab.sheet import Cell, Sheet
@@ -94,7 +120,8 @@ def sheet(entries: Sequence[Entry]) -> Sheet:
     groups: dict[str, list[list[Cell]]] = {}
     for entry in sorted(entries, key=lambda entry: order.index(entry.claim.group)):
         claim = entry.claim
-        texts = (f"{claim.statement} ({claim.where})", claim.evidence, found(entry), entry.verdict, entry.comment)
+        ours = f"{found(entry)}; {wanted(claim)}"
+        texts = (f"{claim.statement} ({claim.where})", claim.evidence, ours, entry.verdict, entry.comment)
         groups.setdefault(GROUPS[claim.group], []).append(list(map(Cell, texts)))
     return Sheet(HEADINGS, groups, notes=[EFFECTS, tally(entries)], left=len(HEADINGS))
 
@@ -125,6 +152,18 @@ def compared(claim: Claim) -> str:
         return f"{statistic}, rising from {' over '.join(claim.arms)}"
     other = claim.arms[-1] if claim.against is None else f"{claim.against:g}"
     return f"{statistic}, {claim.arms[0]} against {other}"
+
+
+def wanted(claim: Claim) -> str:
+    """What effect counts: `counts from +0.020 on`, `counts from ×1.50 on`, `counts down to −0.020`, `counts within
+    ±0.050`, `counts within a factor of 1.10`."""
+    from or1lab.sheet import number
+
+    log, size = claim.scale == "log", claim.smallest_effect
+    if claim.kind == "equivalent":
+        return f"counts within {'a factor of ' if log else '±'}{number(size, '.2f' if log else '.3f')}"
+    told = f"×{number(size, '.2f')}" if log else number(size, "+.3f")
+    return f"counts from {told} on" if claim.effect >= 0 else f"counts down to {told}"
 
 
 def numbers(entry: Entry) -> tuple[str, ...]:

@@ -213,14 +213,16 @@ def tables(
     """Tables of experiments and of the paper, with our numbers beside its own: markdown (printed), HTML and LaTeX."""
     from or1lab import tables as making
 
-    written = making.make_tables(names or [], results or runs_or_kept(), out, tier)
+    folder = runs_or_kept(results)
+    written = making.make_tables(names or [], folder, out, tier)
     if json:
         print_json({str(path): text for path, text in written.items()})
         return
     making.show(written, console)
+    console.print(f"runs read from {folder}", highlight=False, markup=False)
 
 
-app.command("claims", epilog="Example: or1lab claims --results experiments/results")(claims_view.claims)
+app.command("claims", epilog="Example: or1lab claims sgd-end --results experiments/results")(claims_view.claims)
 
 
 @app.command(epilog="Example: or1lab report --results experiments/results --out report.html")

@@ -72,10 +72,15 @@ class Experiment(Strict):
     arms: dict[FolderName, Arm] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     baseline: str
-    figure: str
+    figure: str  # its name in figures.yaml; that of the experiment if not said
     seconds: float | None = Field(None, gt=0)  # measured time of a run on one core, for estimates before the first one
     paper: Paper | None = None
     scale: Scale | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drawn(cls, told: dict[str, Any]) -> dict[str, Any]:
+        return {"figure": told.get("name"), **told}
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:

@@ -89,7 +89,7 @@ def _figure(run: Run, path: Path, title: str) -> None:
 def card(run: Run, step: int | None, title: str) -> str:
     """The model card: front matter, how to load it, recipe, figures, limits, licence (markdown)."""
     manifest = run.manifest
-    recipe = Recipe.model_validate(manifest["recipe"])
+    recipe = run.recipe
     origin = lineage(run)  # of a run that started from another one, the model at the beginning counts
     base, earlier = origin["base"], len(origin["ancestors"])
     licence, hub = BASES.get(base, ("other", base if _on_hub(base) else None))

@@ -1,7 +1,7 @@
 """`or1lab figures`: every figure by its name, with the data behind it beside it.
 
-The demo's is drawn from run folders alone, those of the studies with the paper's curves beside ours, those of the paper
-from its numbers with ours over them."""
+Those of experiments are drawn from run folders, with the paper's curves beside ours; those of the paper from its
+numbers, with ours over them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from or1lab import captions, claims, paper_figures, results, study_figures
-from or1lab.captions import DEMO
+from or1lab import captions, claims, paper_figures, study_figures
 from or1lab.errors import check_names
 from or1lab.experiment import TINY
 from or1lab.measured import Measured
-from or1lab.plots import benchmarks, entropy, study, style
+from or1lab.plots import benchmarks, study, style
 from or1lab.process import cores
+from or1lab.results import Shelf
 from or1lab.store import full_disk_explained
 from or1lab.terminal import counted
+from or1lab.tiers import is_at
 
 Draw = Callable[..., Figure]  # of a frame, and a width
 Job = tuple[Path, pd.DataFrame, Draw, str]
@@ -44,9 +45,9 @@ def make_figures(names: list[str], folder: Path, out: Path, tier: str = TINY, wi
     Raises:
         UsageError: an unknown figure or tier, or no finished run of its experiment below `folder`.
     """
-    check_names(names, [DEMO, *study_figures.table().figures, *PAPER], "figure")
-    measured, shelf = Measured(folder), study_figures.Shelf(folder, tier)
-    names = names or [*results.with_runs([DEMO], folder, tier), *study_figures.with_runs(shelf), *PAPER]
+    check_names(names, [*study_figures.names(), *PAPER], "figure")
+    measured, shelf = Measured(folder), Shelf(folder, tier)
+    names = names or [*study_figures.with_runs(shelf), *PAPER]
     jobs = (_job(name, out, measured, shelf, width) for name in names)
     if len(names) <= FEW:
         return [path for job in jobs for path in _write(job)]
@@ -58,30 +59,28 @@ def make_figures(names: list[str], folder: Path, out: Path, tier: str = TINY, wi
         return [path for paths in drawn for path in paths.result()]
 
 
-def prepared(name: str, measured: Measured, shelf: study_figures.Shelf) -> tuple[pd.DataFrame, Draw]:
+def prepared(name: str, measured: Measured, shelf: Shelf) -> tuple[pd.DataFrame, Draw]:
     """The data of a figure, and what draws it. Raises UsageError without a finished run of its experiment."""
     if name in PAPER:
         return paper_figures.data(name, measured), PAPER[name]
-    if name == DEMO:
-        return results.curves(results.finished_runs(measured.folder, DEMO, shelf.tier)), entropy.arms
     table = study_figures.table()
-    draw = partial(study.draw, spec=table.figures[name].at(shelf.tier), curves=table.curves)
+    draw = partial(study.draw, spec=table.spec(name).at(shelf.tier), curves=table.curves)
     return study_figures.data(name, shelf), draw
 
 
 def listed(folder: Path, tier: str = TINY) -> list[tuple[str, str, str]]:
     """Every figure: its name, what it shows, and of a study how many of its runs are finished below
     `folder`."""
-    shelf, table = study_figures.Shelf(folder, tier), study_figures.table()
+    shelf, table = Shelf(folder, tier), study_figures.table()
     there: dict[str, str] = {}
-    for name in table.figures:
-        arms, experiment = shelf.arms(table.study(name)), claims.study(table.study(name), tier)
-        planned = len(experiment.arms) * len(experiment.seeds)
-        there[name] = f"{sum(map(len, arms.values()))} of {planned}"
-    return [(name, title, there.get(name, "")) for name, title in captions.titles(tier).items()]
+    for name in study_figures.names():
+        if is_at(claims.study(own := table.study(name)), tier):
+            arms, experiment = shelf.arms(own), claims.study(own, tier)
+            there[name] = f"{sum(map(len, arms.values()))} of {len(experiment.arms) * len(experiment.seeds)}"
+    return [(name, title, there.get(name, "")) for name, title in captions.titles().items()]
 
 
-def _job(name: str, out: Path, measured: Measured, shelf: study_figures.Shelf, width: float) -> Job:
+def _job(name: str, out: Path, measured: Measured, shelf: Shelf, width: float) -> Job:
     data, draw = prepared(name, measured, shelf)
     return out / name, data, partial(draw, width=width), captions.caption(name, data, measured, shelf.tier)
 

@@ -28,8 +28,9 @@ def figures(
     inches every panel has a row of its own; a figure of many panels is then longer than a page."""
     from or1lab import figures as drawing
 
+    folder = runs_or_kept(results)
     if names_only:
-        listed = drawing.listed(results or runs_or_kept(), tier)
+        listed = drawing.listed(folder, tier)
         if json:
             print_json([{"name": name, "shows": shows, "runs": runs} for name, shows, runs in listed])
             return
@@ -38,9 +39,11 @@ def figures(
             table.add_row(name, shows, runs)
         console.print(table)
         return
-    written = drawing.make_figures(names or [], results or runs_or_kept(), out, tier, width)
+    written = drawing.make_figures(names or [], folder, out, tier, width)
     if json:
         print_json(written)
         return
     for path in written:
         console.print(f"wrote {path}", highlight=False)
+    told = "" if names else "; what has none there is not drawn: or1lab figures --list"
+    console.print(f"runs read from {folder}{told}", highlight=False, markup=False)

@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 
 from or1lab.errors import Or1labError
-from or1lab.recipe import Recipe
 from or1lab.store import METRICS, PACKED_METRICS, Run
 from or1lab.tracker import QUIET, elsewhere, last_write, state
 
@@ -30,7 +29,7 @@ class Follower:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.records: list[dict[str, Any]] = []
-        self.total = Recipe.model_validate(run.manifest["recipe"]).total_steps
+        self.total = run.recipe.total_steps
         self._file, self._offset = 0, 0  # the inode, and where its next line begins
         self._answers: tuple[tuple[int, int], tuple[int, list[dict[str, Any]]]] | None = None  # by file and records
 

@@ -45,6 +45,7 @@ class Entry:
     runs: tuple[str, ...]
     comment: str
     tier: str = TINY
+    numbers: tuple[tuple[float, ...], ...] = ()  # the statistic of every run, arm by arm; none before all are there
 
     def plain(self) -> dict[str, Any]:
         """For --json."""
@@ -55,7 +56,7 @@ class Entry:
             "kind": claim.kind, "scale": claim.scale, "tier": self.tier,
             "verdict": self.verdict, "effect": self.effect, "low": self.low, "high": self.high,
             "smallest_effect": claim.smallest_effect, "n_seeds": self.seeds, "needed_seeds": self.needed,
-            "runs": list(self.runs), "figure": claim.figure, "comment": self.comment,
+            "runs": list(self.runs), "numbers": self.numbers, "figure": claim.figure, "comment": self.comment,
         }  # fmt: skip
 
 
@@ -107,7 +108,7 @@ def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
             changed = changed_since(claim, [run for own in there for run in own])
             said = [*([entry.comment] if entry.comment else []), *remarks(claim, runs, numbers, kept_from == VERDICTS)]
             said += [f"{changed} has changed since these runs"] if changed else []
-            entry = replace(entry, comment="; ".join(said))
+            entry = replace(entry, comment="; ".join(said), numbers=tuple(map(tuple, numbers)))
         if claim.id in comments:
             entry = replace(entry, comment="; ".join(filter(None, [entry.comment, comments[claim.id]])))
         entries.append(entry)

@@ -13,7 +13,6 @@ from typing import Any
 
 from or1lab.magic.checkpoints import CHILDREN, checkpoints, step_of
 from or1lab.manifest import MANIFEST
-from or1lab.recipe import Recipe
 from or1lab.store import Run
 
 
@@ -67,7 +66,7 @@ def lineage(run: Run) -> dict[str, Any]:
 
 
 def _stages(run: Run) -> list[dict[str, Any]]:
-    recipe, metrics = Recipe.model_validate(run.manifest["recipe"]), run.metrics
+    recipe, metrics = run.recipe, run.metrics
     steps = metrics[metrics["kind"] == "step"]
     folder, rows = run.folder / "checkpoints", []
     kept = {step_of(path): path.name for path in checkpoints(folder)}

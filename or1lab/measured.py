@@ -7,6 +7,7 @@ it is asked for, and everything once.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from or1lab import results, stats
+from or1lab import stats
+from or1lab.errors import UsageError
 from or1lab.recipe import Recipe
 from or1lab.store import Run, find_runs
 
@@ -150,8 +152,12 @@ def _bands(suite: str, bands: list[str | None]) -> Iterator[tuple[str, Any]]:
 
 
 def _seconds(run: Run) -> dict[str, Any] | None:
-    """Mean seconds a step of a run; None if its stages differ in their batches, or it took no step."""
-    recipe, metrics = results.recipe_of(run), run.metrics_of(CLOCKS)
+    """Mean seconds a step of a run; None if its stages differ in their batches, or it took no step. A run whose recipe
+    is no recipe any more costs a warning."""
+    try:
+        recipe, metrics = run.recipe, run.metrics_of(CLOCKS)
+    except UsageError as error:
+        return warnings.warn(f"left out: {error}", stacklevel=1)
     steps = metrics[metrics["kind"] == "step"]
     stages = [recipe.stage(i) for i in range(len(recipe.stages))]
     batches = {(stage.N_SGD, stage.D_R, stage.D_T, stage.N_reuse, stage.gs) for stage in stages}

@@ -81,7 +81,7 @@ def _registered(name: str) -> Any:
 
 
 def _of_run(name: str, run: Run, wanted: str) -> Model:
-    recipe = Recipe.model_validate(run.manifest["recipe"])
+    recipe = run.recipe
     folder, last = run.folder / "checkpoints", run.last("step")
     if wanted == "final" and last:
         wanted, found = str(last["step"]), folder / "final" if (folder / "final").is_dir() else None

@@ -294,7 +294,7 @@ def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     for override in overrides:
         key, value = split_override(override)
         set_dotted(plain, key, value)
-    return parse_recipe(plain, str(path))
+    return parse_recipe(plain, f"{path} with {' '.join(overrides)}" if overrides else str(path))
 
 
 def parse_recipe(plain: dict[str, Any], where: str = "recipe") -> Recipe:

@@ -1,106 +1,118 @@
-"""Run folders -> the data frames that figures and tables are made of. Only finished runs count."""
+"""Run folders -> the runs of each study, and their numbers for figures and tables. Only finished ones count."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from or1lab.claims import study
 from or1lab.errors import UsageError
 from or1lab.experiment import TINY
-from or1lab.recipe import Recipe
-from or1lab.store import Run, find_runs, frame
-from or1lab.studies import borrowed, by_recipe, no_run_of, planned, same_origin
-from or1lab.tiers import tier_name
+from or1lab.run_statistics import Records
+from or1lab.store import Run
+from or1lab.studies import all_planned, by_recipe, no_run_of, planned, same_origin
+from or1lab.tiers import is_at, tier_name
 
 LAST = 5  # steps whose mean is a run's final entropy: one step of 128 responses is noisy
 
-
-def finished_runs(results: Path, experiment: str, tier: str = TINY) -> list[Run]:
-    """The finished runs of an experiment at a tier below `results`, the arms with fewer SGD steps a training step
-    first. Those that another study has made and that are planned arms of this one too count as its own.
-
-    Raises:
-        UsageError: there is none, or two runs of the same arm and seed (which of them counts?).
-    """
-    found: dict[tuple[int, str, int], Run] = {}
-    name = tier_name(experiment, tier)
-
-    def place(run: Run) -> tuple[int, str, int]:
-        return recipe_of(run).N_SGD, run.manifest["arm"], run.manifest["seed"]
-
-    for run in find_runs(results):
-        if run.manifest["experiment"] == name and run.status == "finished":
-            if (key := place(run)) in found:
-                raise UsageError(f"{found[key].folder} and {run.folder} are the same arm and seed; move one away")
-            found[key] = run
-    for run in borrowed(experiment, results, tier):  # where it has none of its own
-        found.setdefault(place(run), run)
-    if not found:
-        raise UsageError(no_run_of(experiment, results, tier))
-    same_origin(found.values(), f"'{name}' in {results}")
-    return [found[key] for key in sorted(found)]
+Arms = dict[str, dict[int, Run]]  # arm -> seed -> run
 
 
-def with_runs(names: Iterable[str], results: Path, tier: str = TINY) -> list[str]:
-    """Which of these experiments have finished runs at a tier below `results`, their own or another study's."""
-    own = {run.manifest["experiment"] for run in find_runs(results) if run.status == "finished"}
-    known = by_recipe(results).keys()
+class Shelf:
+    """The finished runs of a tier below a folder by study and arm, each read once however many figures show it."""
 
-    def has(name: str) -> bool:
-        return tier_name(name, tier) in own or any(known & set(keys) for keys in planned(name, tier).values())
+    def __init__(self, folder: Path, tier: str = TINY) -> None:
+        self.folder, self.tier = folder, tier
+        self._read: dict[Path, Records] = {}
+        self._arms: dict[str, Arms] = {}
 
-    return [name for name in names if has(name)]
+    @cached_property
+    def by_recipe(self) -> dict[str, Run]:
+        return by_recipe(self.folder)
+
+    def has(self, name: str) -> bool:
+        """Whether a study that can be made at the tier has a finished run."""
+        return is_at(study(name), self.tier) and bool(self.arms(name))
+
+    def some(self, name: str) -> Arms:
+        """The arms of a study. Raises UsageError, besides what `arms` raises, where it has no finished run."""
+        if not self.arms(name):
+            raise UsageError(no_run_of(name, self.folder, self.tier))
+        return self.arms(name)
+
+    def arms(self, name: str) -> Arms:
+        """The runs of a study, arms in its order: those of its recipes, whichever study made them, with the seeds it
+        plans and any further ones it was swept with. Empty if there are none.
+
+        Raises:
+            UsageError: the study cannot be made at the tier, or its runs had different base models or problems.
+        """
+        if name not in self._arms:
+            seeds, own = study(name, self.tier).seeds, tier_name(name, self.tier)
+            manifests = [run.manifest for run in self.by_recipe.values()]
+            swept = {told["seed"] for told in manifests if told["experiment"] == own}
+            further = tuple(sorted(swept.difference(seeds)))
+            found: Arms = {}
+            for arm, keys in planned(name, self.tier, further).items():
+                both = zip((*seeds, *further), keys, strict=True)
+                runs = {seed: self.by_recipe[key] for seed, key in both if key in self.by_recipe}
+                found |= {arm: runs} if runs else {}
+            same_origin((run for runs in found.values() for run in runs.values()), f"'{own}' in {self.folder}")
+            self._arms[name] = found
+        return self._arms[name]
+
+    def measured(self, run: Run, *, samples: bool = False) -> Records:
+        """A run's records; the samples of its final evaluation only where asked for, since they are many."""
+        known = self._read.get(run.folder)
+        if known is None:
+            metrics = run.metrics
+            steps, evals = (metrics[metrics["kind"] == kind] for kind in ("step", "eval"))
+            evals = evals.drop_duplicates("step", keep="last")  # the final one is the larger of two
+            known = Records(run.recipe, steps, evals, pd.DataFrame())
+        if samples and known.samples.empty:
+            frame = run.main_evals
+            known = replace(known, samples=frame[frame["final"]] if "final" in frame else frame)
+        self._read[run.folder] = known
+        return known
+
+    def everything(self) -> Iterator[Records]:
+        """All runs of the studies at this tier."""
+        own = all_planned(self.tier)
+        return (self.measured(run) for key, run in self.by_recipe.items() if key in own)
 
 
-def recipe_of(run: Run) -> Recipe:
-    """The recipe that a run was made with."""
-    return Recipe.model_validate(run.manifest["recipe"])
+def label(arm: str, run: Run) -> str:
+    """What an arm is called in tables: its name and its N_SGD."""
+    return f"{arm}, N_SGD = {run.recipe.N_SGD}"
 
 
-def label(run: Run) -> str:
-    """What a run's arm is called in figures and tables: its name and its N_SGD."""
-    return f"{run.manifest['arm']}, N_SGD = {recipe_of(run).N_SGD}"
-
-
-def curves(runs: list[Run]) -> pd.DataFrame:
-    """Entropy and test accuracy against training steps.
-
-    One row a record: experiment, arm, label, seed, kind, step, entropy/rollout (kind step), eval/accuracy (kind eval).
-    """
-    parts = []
-    for run in runs:
-        both = pd.concat([frame([run], "step"), frame([run], "eval")])
-        both.insert(2, "label", label(run))
-        parts.append(both)
-    columns = ["experiment", "arm", "label", "seed", "kind", "step", "entropy/rollout", "eval/accuracy"]
-    return pd.concat(parts, ignore_index=True)[columns]
-
-
-def summaries(runs: list[Run]) -> pd.DataFrame:
+def summaries(arms: Arms) -> pd.DataFrame:
     """One row a run: arm, label, seed, n_sgd, final_accuracy, peak_accuracy, final_entropy, tokens, seconds.
 
     Accuracy is the share correct on held-out problems: that of the last (largest) evaluation, and the highest of all.
     Entropy is the mean of the last 5 steps (nats per token), tokens are those generated for training.
     """
-    return pd.DataFrame([_summary(run) for run in runs])
+    return pd.DataFrame([_summary(arm, seed, run) for arm, runs in arms.items() for seed, run in runs.items()])
 
 
-def _summary(run: Run) -> dict[str, Any]:
-    metrics, manifest = run.metrics_of(("eval/accuracy", "entropy/rollout", "tokens/generated")), run.manifest
+def _summary(arm: str, seed: int, run: Run) -> dict[str, Any]:
+    metrics = run.metrics_of(("eval/accuracy", "entropy/rollout", "tokens/generated"))
     steps, evals = (metrics[metrics["kind"] == kind] for kind in ("step", "eval"))
     return {
-        "arm": manifest["arm"],
-        "label": label(run),
-        "seed": manifest["seed"],
-        "n_sgd": recipe_of(run).N_SGD,
+        "arm": arm,
+        "label": label(arm, run),
+        "seed": seed,
+        "n_sgd": run.recipe.N_SGD,
         "final_accuracy": evals["eval/accuracy"].iloc[-1],
         "peak_accuracy": evals["eval/accuracy"].max(),
         "final_entropy": steps["entropy/rollout"].tail(LAST).mean(),
         "tokens": int(steps["tokens/generated"].sum()),
-        "seconds": manifest["seconds"],
+        "seconds": run.manifest["seconds"],
     }
 
 

@@ -46,7 +46,7 @@ class Records:
         metrics, samples = run.metrics, run.main_evals
         steps, evals = metrics[metrics["kind"] == "step"], metrics[metrics["kind"] == "eval"]
         final = samples[samples["final"]] if "final" in samples else samples
-        return cls(Recipe.model_validate(run.manifest["recipe"]), steps, evals, final)
+        return cls(run.recipe, steps, evals, final)
 
     @property
     def last_step(self) -> int:

@@ -41,7 +41,7 @@ from or1lab.manifest import (  # noqa: F401 (part of what this module gives)
     plain,
     write_atomic,
 )
-from or1lab.recipe import Recipe, recipe_hash
+from or1lab.recipe import Recipe, parse_recipe, recipe_hash
 
 METRICS = "metrics.jsonl"
 PACKED_METRICS = "metrics.parquet"  # instead of it in a packed run: see pack.py
@@ -111,6 +111,12 @@ class Run(Recorded):
         if not (run.folder / MANIFEST).is_file():
             raise UsageError(f"{run.folder} holds no run (no {MANIFEST}); `or1lab runs list` shows those there are")
         return run
+
+    @property
+    def recipe(self) -> Recipe:
+        """What it was made with. Raises UsageError for that of another version, with keys that there are no more."""
+        another = f"{self.folder} was made by another version of or1lab (manifest.json names it under code)"
+        return parse_recipe(self.manifest["recipe"], another)
 
     # -------------------------------------------------------------------------------------------------- writing
 
@@ -339,19 +345,6 @@ def find_runs(root: str | Path) -> list[Run]:
             except (Or1labError, OSError) as error:
                 warnings.warn(f"left out: {error}", stacklevel=1)  # of one place: told once
     return sorted(found, key=lambda run: run.folder)
-
-
-def frame(runs: list[Run], kind: str) -> pd.DataFrame:
-    """The records of one kind of many runs, with the columns experiment, arm and seed in front."""
-    parts = []
-    for run in runs:
-        manifest = run.manifest
-        metrics = run.metrics
-        part = metrics[metrics["kind"] == kind].dropna(axis="columns", how="all")
-        for position, key in enumerate(("experiment", "arm", "seed")):
-            part.insert(position, key, manifest[key])
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["experiment", "arm", "seed"])
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

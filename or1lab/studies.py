@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from or1lab.claims import load_claims, study
 from or1lab.errors import UsageError
 from or1lab.experiment import EXPERIMENTS, TINY, Experiment, Job, expand, load_experiment
-from or1lab.recipe import Recipe, recipe_hash
+from or1lab.recipe import recipe_hash
 from or1lab.store import Run, find_runs
 from or1lab.terminal import KEPT
 from or1lab.tiers import option, tier_name
@@ -58,10 +57,10 @@ def by_recipe(folder: Path) -> dict[str, Run]:
 
 
 @cache
-def planned(name: str, tier: str = TINY) -> Mapping[str, list[str]]:
-    """Arm -> the recipe hashes of a study's planned runs at a tier, seed by seed."""
+def planned(name: str, tier: str = TINY, further: tuple[int, ...] = ()) -> Mapping[str, list[str]]:
+    """Arm -> the recipe hashes of a study's planned runs at a tier, seed by seed, and of those with `further` seeds."""
     experiment = study(name, tier)
-    jobs = expand(experiment)
+    jobs = expand(experiment, [*experiment.seeds, *further])
     return {arm: [recipe_hash(job.recipe) for job in jobs if job.arm == arm] for arm in experiment.arms}
 
 
@@ -81,7 +80,7 @@ def no_run_of(experiment: str, folder: Path, tier: str = TINY) -> str:
 
 def same_origin(runs: Iterable[Run], what: str) -> None:
     """Raise UsageError where runs whose recipes name the same model, or the same problems, had different ones."""
-    told = [(Recipe.model_validate(run.manifest["recipe"]), run.manifest) for run in runs]
+    told = [(run.recipe, run.manifest) for run in runs]
     for name, knob in (("model_hash", "model"), ("data_hash", "data")):
         hashes: dict[str, set[str]] = {}  # of what the recipe says: arms may have problems of their own
         for recipe, manifest in told:
@@ -91,27 +90,3 @@ def same_origin(runs: Iterable[Run], what: str) -> None:
                 f"the runs of {what} have different {name} (another base policy, or other problems), so they cannot be "
                 "compared; `or1lab runs show` prints it. Move the old ones away"
             )
-
-
-class Borrowed(Run):
-    """A run of another study as an arm of this one: its manifest says so."""
-
-    def __init__(self, run: Run, experiment: str, arm: str) -> None:
-        super().__init__(run.folder)
-        self.labels = {"experiment": experiment, "arm": arm}
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        return {**super().manifest, **self.labels}
-
-    def update_manifest(self, **changes: Any) -> None:
-        raise TypeError("a borrowed run is for reading")
-
-
-def borrowed(name: str, folder: Path, tier: str = TINY) -> list[Run]:
-    """The runs below a folder that other studies made and that are planned arms of this one too, as its own."""
-    if not (EXPERIMENTS / f"{name}.yaml").is_file():
-        return []
-    own, runs = tier_name(name, tier), by_recipe(folder)
-    there = [(arm, runs[key]) for arm, keys in planned(name, tier).items() for key in keys if key in runs]
-    return [Borrowed(run, own, arm) for arm, run in there if run.manifest["experiment"] != own]

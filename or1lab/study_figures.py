@@ -7,9 +7,7 @@ paper's name of a curve), seed (ours), step (ours, where there is one), x, y. Th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -20,10 +18,11 @@ from pydantic import Field, ValidationError
 from or1lab import paper
 from or1lab.claims import study
 from or1lab.errors import UsageError, check_names
-from or1lab.experiment import TINY
-from or1lab.recipe import ROOT, Recipe, read_yaml
+from or1lab.experiment import EXPERIMENTS, TINY
+from or1lab.recipe import ROOT, read_yaml
 from or1lab.recipe_errors import explain
 from or1lab.recipe_parts import Strict
+from or1lab.results import Shelf
 from or1lab.run_statistics import (
     STATISTICS,
     Records,
@@ -33,8 +32,6 @@ from or1lab.run_statistics import (
     makespan,
     simulated_time,
 )
-from or1lab.store import Run
-from or1lab.studies import all_planned, by_recipe, no_run_of, planned, same_origin
 
 TABLE = ROOT / "experiments" / "figures.yaml"
 COLUMNS = ["panel", "read", "series", "seed", "step", "x", "y"]
@@ -102,18 +99,25 @@ class Spec(Strict):
         return tuple(c if curves.count(c) == 1 else f"{c}-{n}" for n, c in enumerate(curves, start=1))
 
 
+PLAIN = Spec(panels=(Panel(curve="entropy"), Panel(curve="accuracy")))
+
+
 class Table(Strict):
     curves: dict[str, Curve]
     figures: dict[str, Spec]
 
     def study(self, name: str) -> str:
         """The study whose arms a figure shows. Raises UsageError for an unknown figure."""
-        check_names([name], self.figures, "figure")
-        return self.figures[name].study or name
+        check_names([name], names(), "figure")
+        return self.spec(name).study or name
+
+    def spec(self, name: str) -> Spec:
+        """A figure as figures.yaml has it, or the plain one of its experiment."""
+        return self.figures.get(name, PLAIN)
 
     def curve(self, name: str, panel: str) -> Curve:
         """The curve of a figure's panel."""
-        spec = self.figures[name]
+        spec = self.spec(name)
         return self.curves[spec.panels[spec.names.index(panel)].curve]
 
 
@@ -126,58 +130,16 @@ def table() -> Table:
         raise UsageError(f"{TABLE}: " + "; ".join(explain(e, Table) for e in error.errors())) from None
 
 
-# ---------------------------------------------------------------------------------------------------------- runs
-
-
-class Shelf:
-    """The finished runs of a tier below a folder by study and arm, each read once however many figures show it."""
-
-    def __init__(self, folder: Path, tier: str = TINY) -> None:
-        self.folder, self.tier = folder, tier
-        self._read: dict[Path, Records] = {}
-        self._arms: dict[str, dict[str, dict[int, Run]]] = {}
-
-    @cached_property
-    def by_recipe(self) -> dict[str, Run]:
-        return by_recipe(self.folder)
-
-    def arms(self, name: str) -> dict[str, dict[int, Run]]:
-        """Arm -> seed -> run of a study, arms in its order: its planned recipes, whichever study ran them. Empty if
-        there are none. Raises UsageError where runs of a real model had different bases or problems."""
-        if name not in self._arms:
-            experiment, found = study(name, self.tier), dict[str, dict[int, Run]]()
-            for arm, keys in planned(name, self.tier).items():
-                both = zip(experiment.seeds, keys, strict=True)
-                runs = {seed: self.by_recipe[key] for seed, key in both if key in self.by_recipe}
-                found |= {arm: runs} if runs else {}
-            if self.tier != TINY:
-                same_origin((run for runs in found.values() for run in runs.values()), f"'{name}' in {self.folder}")
-            self._arms[name] = found
-        return self._arms[name]
-
-    def measured(self, run: Run, *, samples: bool = False) -> Records:
-        """A run's records; the samples of its final evaluation only where asked for, since they are many."""
-        known = self._read.get(run.folder)
-        if known is None:
-            metrics = run.metrics
-            steps, evals = (metrics[metrics["kind"] == kind] for kind in ("step", "eval"))
-            evals = evals.drop_duplicates("step", keep="last")  # the final one is the larger of two
-            known = Records(Recipe.model_validate(run.manifest["recipe"]), steps, evals, pd.DataFrame())
-        if samples and known.samples.empty:
-            frame = run.main_evals
-            known = replace(known, samples=frame[frame["final"]] if "final" in frame else frame)
-        self._read[run.folder] = known
-        return known
-
-    def everything(self) -> Iterator[Records]:
-        """All runs of the studies at this tier."""
-        own = all_planned(self.tier)
-        return (self.measured(run) for key, run in self.by_recipe.items() if key in own)
+@cache
+def names() -> list[str]:
+    """The figures of experiments: those of figures.yaml, and a plain one of each experiment that has none there."""
+    drawn = {spec.study or name for name, spec in table().figures.items()}
+    return [*table().figures, *sorted(path.stem for path in EXPERIMENTS.glob("*.yaml") if path.stem not in drawn)]
 
 
 def with_runs(shelf: Shelf) -> list[str]:
     """The figures of whose study there is a finished run."""
-    return [name for name in table().figures if shelf.arms(table().study(name))]
+    return [name for name in names() if shelf.has(table().study(name))]
 
 
 # -------------------------------------------------------------------------------------------------------- frames
@@ -191,11 +153,9 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
     Raises:
         UsageError: there is no finished run of the figure's study.
     """
-    spec = table().figures[name]
+    spec = table().spec(name)
     own = table().study(name)
-    arms = shelf.arms(own)
-    if not arms:
-        raise UsageError(no_run_of(own, shelf.folder, shelf.tier))
+    there = shelf.some(own)
     rows: list[list[Any]] = []
     seeds: dict[str, int] = {}
     switches: dict[str, set[int]] = {name: set() for name in spec.names}
@@ -218,7 +178,10 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
             rows += [[place, *row] for row in sorted(_forecasts(shelf), key=lambda row: KINDS.index(row[1]))]
     frame = pd.DataFrame(rows, columns=COLUMNS).astype({"seed": "Int64", "step": "Int64", "x": float, "y": float})
     stages = {place: sorted(steps) for place, steps in switches.items()}
+    shown = {arm for panel in spec.panels if not panel.study for arm in panel.arms or study(own, shelf.tier).arms}
+    missing = [spec.labels.get(arm, arm) for arm in study(own, shelf.tier).arms if arm in shown - there.keys()]
     frame.attrs = {"seeds": seeds, "switches": stages, "target": min(targets) if len(targets) == 1 else None}
+    frame.attrs["missing"] = missing
     return frame
 
 

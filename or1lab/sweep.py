@@ -85,7 +85,10 @@ def run_sweep(
         if packed:
             raise UsageError("--pack is for a folder of studies; `or1lab runs pack` packs the runs of one experiment")
         loaded = experiment if isinstance(experiment, Experiment) else load_experiment(experiment)
-        loaded = tiers.at_tier(loaded, tier)
+        loaded, left = tiers.at_tier(loaded, tier), tiers.left_out(loaded, tier)
+        if left and dry_run:
+            alone = f"set for the tiny world alone: {', '.join(left)} (docs/add_study.md: scale)"
+            console.print(alone, highlight=False, soft_wrap=True)
         grid, whole = expand(loaded, seeds, out), Path(out) / loaded.name
     notebooks.check_parameters(notebook, grid[0].parameters)
     if dry_run:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from or1lab.experiment import EXPERIMENTS, Experiment, Outcome
+from or1lab.experiment import Experiment, Outcome
 from or1lab.store import Run
 from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 
@@ -84,13 +84,10 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path, optio
 
 
 def _shown(experiment: Experiment) -> str | None:
-    """The command for its figure; where figures.yaml has none, that for its table, which wants it among the others."""
+    """The command for its figure, which wants the experiment among the others."""
     from or1lab.captions import titles
 
-    if experiment.figure in titles():
-        return f"figure: or1lab figures {experiment.figure}"
-    kept = (EXPERIMENTS / f"{experiment.name}.yaml").is_file()
-    return f"table: or1lab tables {experiment.name}" if kept else None
+    return f"figure: or1lab figures {experiment.figure}" if experiment.figure in titles() else None
 
 
 def _summary(finished: list[Outcome]) -> Table:

@@ -17,10 +17,10 @@ from or1lab.experiment import EXPERIMENTS, TINY, Experiment
 from or1lab.measured import Measured
 from or1lab.paper_tables import SHEETS
 from or1lab.sheet import Cell, Sheet, number
-from or1lab.store import Run, full_disk_explained
+from or1lab.store import full_disk_explained
 
 
-def arms(experiment: Experiment, runs: list[Run]) -> Sheet:
+def arms(experiment: Experiment, runs: results.Arms) -> Sheet:
     """The arms of an experiment, one row each, and a line for the difference of each to the baseline."""
     frame = results.summaries(runs)
     rows = [_row(arm) for _, arm in frame.groupby("label", sort=False)]
@@ -88,12 +88,9 @@ def make_tables(names: list[str], folder: Path, out: Path, tier: str = TINY) -> 
     """
     experiments = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
     check_names(names, [*SHEETS, *experiments], "table")
-    measured, written = Measured(folder), {}
-    for name in names or [*results.with_runs(experiments, folder, tier), *_possible(measured)]:
-        if name in SHEETS:
-            made = SHEETS[name](measured)
-        else:
-            made = arms(study(name, tier), results.finished_runs(folder, name, tier))
+    measured, shelf, written = Measured(folder), results.Shelf(folder, tier), {}
+    for name in names or [*filter(shelf.has, experiments), *_possible(measured)]:
+        made = SHEETS[name](measured) if name in SHEETS else arms(study(name, tier), shelf.some(name))
         path, text = out / f"{name}.md", made.markdown()
         with full_disk_explained(out):
             out.mkdir(parents=True, exist_ok=True)

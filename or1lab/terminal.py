@@ -15,6 +15,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from or1lab.errors import UsageError
+
 console = Console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -26,9 +28,13 @@ Results = Annotated[
 Tier = Annotated[str, typer.Option(help="tiny (the files as they stand), or a real model: 1.5b, 7b, 32b.")]
 
 
-def runs_or_kept() -> Path:
-    """The default of `Results`."""
-    return RUNS if RUNS.is_dir() else KEPT
+def runs_or_kept(given: Path | None, default: Path | None = None) -> Path:
+    """The folder of `Results`. Raises UsageError for a given one that is not there."""
+    if given is None:
+        return default or (RUNS if RUNS.is_dir() else KEPT)
+    if not given.is_dir():
+        raise UsageError(f"there is no folder {given}; `or1lab sweep demo`, say, makes runs in {RUNS}")
+    return given
 
 
 # What stands for a letter that the locale's encoding does not have: a number must not lose its sign.

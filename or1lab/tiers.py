@@ -32,6 +32,11 @@ def option(tier: str) -> str:
     return "" if tier == TINY else f" --tier {tier}"
 
 
+def is_at(experiment: Experiment, tier: str) -> bool:
+    """Whether the experiment says what its baseline is at a tier."""
+    return tier == TINY or any(experiment.baseline in block.arms for block in _blocks(experiment))
+
+
 def at_tier(experiment: Experiment, tier: str) -> Experiment:
     """The experiment as it is at a tier.
 
@@ -43,7 +48,7 @@ def at_tier(experiment: Experiment, tier: str) -> Experiment:
         return experiment
     paper, scale = _blocks(experiment)
     told = {arm: paper.arms.get(arm, {}) | scale.arms.get(arm, {}) for arm in (*paper.arms, *scale.arms)}
-    if experiment.baseline not in told:
+    if not is_at(experiment, tier):
         raise UsageError(
             f"the experiment '{experiment.name}' cannot run at the tier {tier}: neither its paper nor its scale block "
             f"says what the arm '{experiment.baseline}' is with a real model"
@@ -52,6 +57,16 @@ def at_tier(experiment: Experiment, tier: str) -> Experiment:
     settings = _baseline() | paper.settings | scale.set
     here = {"name": name, "recipe": tier, "set": settings, "arms": arms, "seconds": None}
     return experiment.model_copy(update=here)
+
+
+def left_out(experiment: Experiment, tier: str) -> list[str]:
+    """The keys that the file sets for the tiny world alone, and neither of its blocks for the tier."""
+    paper, scale = _blocks(experiment)
+    if tier == TINY:
+        return []
+    told = [paper.settings, scale.set, *paper.arms.values(), *scale.arms.values()]
+    keys = dict.fromkeys([*experiment.set, *(key for arm in experiment.arms.values() for key in arm.set)])
+    return [key for key in keys if not any(key in block for block in told)]
 
 
 @cache

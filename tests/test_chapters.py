@@ -262,6 +262,15 @@ def test_the_terminal_shows_the_whole_ledger(width):
     assert "5 claims: 1 holds" in text
 
 
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [("sgd-end", "counts from +0.020 on"), ("stage-acc", "counts down to −0.020"), ("cliphi-too", "from ×1.50 on"),
+     ("mix-noise", "counts within ±0.020"), ("div-flat", "counts within a factor of 1.50")],
+)  # fmt: skip
+def test_what_counts_is_said(claim, words):
+    assert words in claims_view.wanted(entry("not run", claim, None, None, None).claim)
+
+
 def test_the_sheet_has_the_primary_claims_first():
     made = claims_view.sheet([ENTRIES[-1], *ENTRIES[:2]])
     assert list(made.groups) == ["primary claims", "secondary claims (exploratory)"]

@@ -115,7 +115,12 @@ def test_light_commands_import_nothing_heavy(arguments):
         (("sweep", "demo", "--seeds", "one"), 2, "0,1,2"),
         (("figures", "dmo"), 2, "did you mean 'demo'"),
         (("tables", "dmo"), 2, "did you mean 'demo'"),
+        (("show", "tiny", "D_TT=3"), 2, "tiny.yaml with D_TT=3: "),
         (("figures", "demo", "--results", "nowhere"), 2, "or1lab sweep demo"),
+        (("figures", "--results", "nowhere"), 2, "there is no folder nowhere"),
+        (("tables", "--results", "nowhere"), 2, "there is no folder nowhere"),
+        (("claims", "--results", "nowhere"), 2, "there is no folder nowhere"),
+        (("claims", "sgd-ned"), 2, "did you mean 'sgd-end'"),
         (("runs", "show", "nowhere"), 2, "holds no run"),
         (("verify", "math", "--gold", "5"), 2, "--gold and --pred"),
         (("verify", "math", "--gold", "5", "--pred", "5", "--strict"), 2, "--gold and --pred"),
@@ -130,6 +135,16 @@ def test_a_mistake_gets_one_clear_message(arguments, code, words, or1lab, tmp_pa
     assert found == code and words in err.replace("\n", " ")
     assert "Traceback" not in out + err and err.startswith("error: ")
     assert not (tmp_path / "run").exists()  # what cannot start leaves nothing behind
+
+
+def test_a_claim_is_told_run_by_run(or1lab):
+    code, out, _ = or1lab("claims", "sgd-end", "--json")
+    (told,) = json.loads(out)["claims"]
+    one, other = told["numbers"]
+    assert code == 0 and len(told["runs"]) == len(one) + len(other) == 10
+    assert sum(one) / 5 - sum(other) / 5 == pytest.approx(told["effect"])
+    code, out, _ = or1lab("claims", "sgd-end", "cliphi-too")
+    assert code == 0 and out.count("seed-10") == 15 and "counts from +0.020 on" in out and "×1.50" in out
 
 
 def test_wrong_options_are_wrong_use(or1lab):

@@ -18,7 +18,7 @@ from or1lab.cli import app
 from or1lab.errors import Or1labError
 from or1lab.pack import pack
 from or1lab.recipe import load_recipe
-from or1lab.store import Run, find_runs, frame
+from or1lab.store import Run, find_runs
 
 
 @pytest.fixture
@@ -44,8 +44,6 @@ def test_a_packed_run_reads_like_the_run(run, tmp_path):
     assert packed.manifest == run.manifest
     assert packed.status == "finished"
     pd.testing.assert_frame_equal(packed.metrics, run.metrics, check_dtype=False, check_like=True)
-    for kind in ("step", "sgd", "eval"):
-        pd.testing.assert_frame_equal(frame([packed], kind), frame([run], kind), check_dtype=False, check_like=True)
     pd.testing.assert_frame_equal(packed.evals, run.evals)
     assert packed.rollout_steps == [1, 2, 3]
     pd.testing.assert_frame_equal(packed.rollouts(2), run.rollouts(2).drop(columns=["prompt", "response", "gold"]))

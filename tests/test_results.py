@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import io
+import shutil
 
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
 
-from or1lab import results, stats
+from or1lab import figures, results, stats
+from or1lab.claims import study
 from or1lab.errors import UsageError
+from or1lab.experiment import expand
 from or1lab.figures import make_figures
-from or1lab.plots import card, entropy, style
-from or1lab.recipe import load_recipe
+from or1lab.measured import Measured
+from or1lab.plots import card, style
+from or1lab.plots import study as drawing
+from or1lab.results import Shelf
 from or1lab.store import Run
 from or1lab.tables import contrast, make_tables
+from tests.made_up import HASHES
 
-ARMS = {"on-policy": ("D_T=16", 0.7, 0.5), "off-policy": ("D_T=2", 0.6, 0.25)}  # arm -> D_T, accuracy, entropy
+ARMS = {"on-policy": (0.7, 0.5), "off-policy": (0.6, 0.25)}  # arm -> accuracy, entropy
+STEPS = 40
 
 
-def made_up(root, arm: str, seed: int, *, status: str = "finished", steps: int = 8) -> Run:
-    """A run whose entropy halves its distance to a level; seeds differ by a known amount."""
-    D_T, accuracy, level = ARMS[arm]
-    recipe = load_recipe("tiny", [D_T, f"seed={seed}", f"stages.0.steps={steps}"])
-    run = Run.create(
-        root / "demo" / arm / f"seed-{seed}", recipe=recipe.resolved(), extra={"experiment": "demo", "arm": arm}
-    )
+def made_up(root, arm: str, seed: int, *, status: str = "finished", **manifest) -> Run:
+    """A run of the demo whose entropy halves its distance to a level; seeds differ by a known amount."""
+    accuracy, level = ARMS[arm]
+    (job,) = [job for job in expand(study("demo"), [seed], root) if job.arm == arm]
+    told = {"experiment": "demo", "arm": arm} | HASHES | manifest
+    run = Run.create(job.folder, recipe=job.recipe.resolved(), extra=told)
     run.log("eval", step=0, final=False, **{"eval/accuracy": 0.4})
-    for step in range(1, steps + 1):
+    for step in range(1, STEPS + 1):
         values = {"entropy/rollout": level * (1 + 0.02 * seed) * (1 + 0.5**step), "tokens/generated": 1000}
         run.log("step", step=step, **values, **{"reward/mean": 0.4 + 0.01 * step})
-    run.log("eval", step=steps // 2, final=False, **{"eval/accuracy": accuracy + 0.05})
-    run.log("eval", step=steps, final=True, **{"eval/accuracy": accuracy + 0.01 * seed})
+    run.log("eval", step=STEPS // 2, final=False, **{"eval/accuracy": accuracy + 0.05})
+    run.log("eval", step=STEPS, final=True, **{"eval/accuracy": accuracy + 0.01 * seed})
     run.update_manifest(status=status, seconds=100.0 + seed)
     run.close()
     return run
@@ -46,43 +52,56 @@ def runs(tmp_path):
     return tmp_path
 
 
-def test_only_finished_runs_count_and_the_baseline_comes_first(runs):
+def summaries(runs) -> pd.DataFrame:
+    return results.summaries(Shelf(runs).some("demo"))
+
+
+def test_only_finished_runs_count_and_arms_stand_as_in_the_study(runs):
     made_up(runs, "on-policy", 3, status="failed")
-    found = results.finished_runs(runs, "demo")
-    assert [(run.manifest["arm"], run.manifest["seed"]) for run in found] == [
-        *(("on-policy", seed) for seed in (0, 1, 2)), *(("off-policy", seed) for seed in (0, 1, 2)),
-    ]  # fmt: skip
+    assert {arm: list(own) for arm, own in Shelf(runs).arms("demo").items()} == dict.fromkeys(ARMS, [0, 1, 2])
 
 
-def test_a_run_found_twice_is_an_error(runs):
-    copy = runs / "again"
-    (runs / "demo" / "on-policy" / "seed-0").rename(copy)
-    made_up(runs, "on-policy", 0)
-    with pytest.raises(UsageError, match="same arm and seed"):
-        results.finished_runs(runs, "demo")
+def test_seeds_that_a_study_was_swept_with_besides_its_own_count_too(runs):
+    made_up(runs, "off-policy", 7)
+    assert {arm: list(own) for arm, own in Shelf(runs).arms("demo").items()} == {
+        "on-policy": [0, 1, 2], "off-policy": [0, 1, 2, 7],
+    }  # fmt: skip
+
+
+def test_a_copy_of_a_run_counts_once(runs):
+    shutil.copytree(runs / "demo" / "on-policy" / "seed-0", runs / "again")
+    assert len(Shelf(runs).arms("demo")["on-policy"]) == 3
+
+
+def test_a_run_whose_recipe_the_study_does_not_name_is_none_of_it(runs):
+    folder = runs / "demo" / "on-policy" / "seed-0"
+    recipe = Run.open(folder).manifest["recipe"] | {"lr": 0.5}
+    shutil.rmtree(folder)
+    Run.create(folder, recipe=recipe, extra={"experiment": "demo", "arm": "on-policy"} | HASHES).close()
+    assert list(Shelf(runs).arms("demo")["on-policy"]) == [1, 2]
 
 
 def test_runs_of_different_base_policies_are_not_compared(runs):
     Run.open(runs / "demo" / "on-policy" / "seed-0").update_manifest(model_hash="another")
     with pytest.raises(UsageError, match="different model_hash"):
-        results.finished_runs(runs, "demo")
+        Shelf(runs).arms("demo")
 
 
 def test_summaries_are_the_numbers_of_the_runs(runs):
-    frame = results.summaries(results.finished_runs(runs, "demo"))
+    frame = summaries(runs)
     off = frame[frame["arm"] == "off-policy"].set_index("seed")
     assert list(off["n_sgd"]) == [8, 8, 8]
     assert off.loc[2, "final_accuracy"] == pytest.approx(0.62)
     assert off.loc[2, "peak_accuracy"] == pytest.approx(0.65)
-    last = [0.25 * 1.04 * (1 + 0.5**step) for step in range(4, 9)]  # the mean of the last five steps
+    last = [0.25 * 1.04 * (1 + 0.5**step) for step in range(36, 41)]  # the mean of the last five steps
     assert off.loc[2, "final_entropy"] == pytest.approx(np.mean(last))
-    assert off.loc[0, "tokens"] == 8000 and off.loc[1, "seconds"] == 101.0
+    assert off.loc[0, "tokens"] == 40_000 and off.loc[1, "seconds"] == 101.0
 
 
 def test_the_table_and_its_line_are_what_the_statistics_say(runs):
     ((path, text),) = make_tables(["demo"], runs, runs / "out").items()
     assert path.read_text().strip() == text.strip()
-    frame = results.summaries(results.finished_runs(runs, "demo"))
+    frame = summaries(runs)
     on, off = (frame[frame["arm"] == arm] for arm in ARMS)
     accuracy = stats.welch(off["final_accuracy"], on["final_accuracy"])
     line = contrast(frame, "on-policy", "off-policy")
@@ -103,7 +122,7 @@ def test_figures_hold_the_data_of_the_runs(runs):
     written = make_figures(["demo"], runs, runs / "out")
     assert [path.name for path in written] == ["demo.png", "demo.pdf", "demo.csv", "demo.txt"]
     data = pd.read_csv(runs / "out" / "demo.csv")
-    assert len(data) == 6 * (8 + 3) and set(data["arm"]) == set(ARMS)
+    assert len(data) == 6 * (40 + 3) and set(data["series"]) == set(ARMS)
     picture = matplotlib.image.imread(runs / "out" / "demo.png")
     assert picture.shape[1] > 1000 and picture.std() > 0.05
     again = make_figures(["demo"], runs, runs / "again")
@@ -111,10 +130,11 @@ def test_figures_hold_the_data_of_the_runs(runs):
 
 
 def test_the_demo_figure_draws_every_run_thin_and_the_mean_thick(runs):
-    figure = entropy.arms(results.curves(results.finished_runs(runs, "demo")))
+    data, draw = figures.prepared("demo", Measured(runs), Shelf(runs))
+    figure = draw(data)
     for panel in figure.axes:
         widths = [line.get_linewidth() for line in panel.lines]
-        assert len(widths) == 2 * (3 + 1) and sorted(set(widths)) == [0.7, 1.8]
+        assert len(widths) == 2 * (3 + 1) and sorted(set(widths)) == [drawing.PALE["linewidth"], 1.8]
         assert panel.get_xlabel() and panel.get_ylabel()
     assert "nats" in figure.axes[0].get_ylabel()
     thick = [line for line in figure.axes[1].lines if line.get_linewidth() > 1]
@@ -123,8 +143,17 @@ def test_the_demo_figure_draws_every_run_thin_and_the_mean_thick(runs):
     assert len(texts) == 2 and all("n = 3" in text for text in texts)
 
 
+def test_arms_without_a_run_are_named_in_picture_and_caption(tmp_path):
+    made_up(tmp_path, "on-policy", 0)
+    make_figures(["demo"], tmp_path, tmp_path / "out")
+    told = "Not run yet: off-policy."
+    assert told in (tmp_path / "out" / "demo.txt").read_text(encoding="utf-8").replace("\n", " ")
+    data, draw = figures.prepared("demo", Measured(tmp_path), Shelf(tmp_path))
+    assert told in draw(data)._supxlabel.get_text()
+
+
 def test_the_card_draws_whatever_is_there_yet(runs):
-    whole = results.finished_runs(runs, "demo")[0].metrics
+    whole = Shelf(runs).arms("demo")["on-policy"][0].metrics
     for frame in (whole, whole.iloc[:1], whole.iloc[:0]):
         figure = card.card(frame, "a run with N_SGD = 1")
         figure.savefig(io.BytesIO())

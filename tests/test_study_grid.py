@@ -12,11 +12,12 @@ import pytest
 import yaml
 from rich.console import Console
 
-from or1lab import results, studies
+from or1lab import studies
 from or1lab.claims import load_claims
 from or1lab.errors import UsageError
 from or1lab.experiment import EXPERIMENTS, expand, load_experiment
 from or1lab.recipe import recipe_hash
+from or1lab.results import Shelf
 from or1lab.store import Run
 from or1lab.sweep import run_sweep
 from or1lab.world import WORLD, content_hash
@@ -64,42 +65,37 @@ def test_a_finished_run_of_another_study_is_not_made_again(tmp_path):
 def test_a_run_of_another_world_stands_in_for_none(tmp_path):
     shared = next(job for job in jobs_of("clip_higher", tmp_path) if job.arm == "clip-0.20")
     write_run(shared, world_hash=None)
-    assert studies.by_recipe(tmp_path) == {} and studies.borrowed("sgd_steps", tmp_path) == []
+    assert studies.by_recipe(tmp_path) == {} and Shelf(tmp_path).arms("sgd_steps") == {}
 
 
-def test_a_study_borrows_its_arms_and_calls_them_by_its_own_names(tmp_path):
+def test_a_study_has_the_runs_of_its_recipes_whichever_study_made_them(tmp_path):
     made = [job for job in jobs_of("sgd_steps", tmp_path) if job.arm == "4-64-16-1"]
     for job in made:
         write_run(job)
     own = [job for job in jobs_of("clip_higher", tmp_path) if job.arm == "clip-0.25"]
     write_run(own[0])
-    runs = results.finished_runs(tmp_path, "clip_higher")
-    assert [(run.manifest["experiment"], run.manifest["arm"], run.manifest["seed"]) for run in runs] == [
-        *(("clip_higher", "clip-0.20", seed) for seed in (100, 101, 102, 103, 104)),
-        ("clip_higher", "clip-0.25", 100),
-    ]
-    assert Run.open(made[0].folder).manifest["arm"] == "4-64-16-1"
-    with pytest.raises(TypeError, match="for reading"):
-        runs[0].update_manifest(status="failed")
-    assert len(results.finished_runs(tmp_path, "sgd_steps")) == 5
-    assert results.with_runs(["baseline", "clip_higher", "kl"], tmp_path) == ["clip_higher"]
-    for job in jobs_of("clip_higher", tmp_path):  # swept alone, it makes the shared arm too: each has its own
+    shelf, seeds = Shelf(tmp_path), [100, 101, 102, 103, 104]
+    arms = shelf.arms("clip_higher")
+    assert {arm: list(runs) for arm, runs in arms.items()} == {"clip-0.20": seeds, "clip-0.25": [100]}
+    assert all(run.manifest["experiment"] == "sgd_steps" for run in arms["clip-0.20"].values())
+    assert list(shelf.arms("sgd_steps")) == ["4-64-16-1"]
+    assert list(filter(shelf.has, ["baseline", "clip_higher", "kl"])) == ["clip_higher"]
+    for job in jobs_of("clip_higher", tmp_path):  # swept alone, it makes the shared arm too: a run counts once
         if job.arm == "clip-0.20":
             write_run(job)
-    runs = results.finished_runs(tmp_path, "sgd_steps")
-    assert len(runs) == 5 and not any("clip_higher" in run.folder.parts for run in runs)
-    with pytest.raises(UsageError, match="no finished run of the experiment 'toy'"):
-        results.finished_runs(tmp_path, "toy")
+    assert len(Shelf(tmp_path).arms("sgd_steps")["4-64-16-1"]) == 5
+    with pytest.raises(UsageError, match="no finished run of the experiment 'kl'"):
+        shelf.some("kl")
 
 
 def test_arms_may_have_problems_of_their_own(tmp_path):
     jobs = {job.arm: job for job in jobs_of("mixture", tmp_path) if job.seed == 100}
     for arm in ("broad", "narrow", "noise"):
         write_run(jobs[arm], data_hash=arm)
-    assert len(results.finished_runs(tmp_path, "mixture")) == 3
+    assert len(Shelf(tmp_path).arms("mixture")) == 3
     write_run(next(job for job in jobs_of("mixture", tmp_path) if (job.arm, job.seed) == ("broad", 101)), data_hash="x")
     with pytest.raises(UsageError, match="have different data_hash"):
-        results.finished_runs(tmp_path, "mixture")
+        Shelf(tmp_path).arms("mixture")
 
 
 def test_a_folder_is_swept_as_one_grid(tmp_path):

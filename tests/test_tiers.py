@@ -7,11 +7,12 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from or1lab import claims
+from or1lab import claims, figures, tiers
 from or1lab import ledger as ledgers
 from or1lab.claims import load_claims, load_follow_ups, not_asked, study
 from or1lab.errors import UsageError
 from or1lab.experiment import EXPERIMENTS, TINY, Experiment, Paper, Scale, expand, load_experiment
+from or1lab.figures import make_figures
 from or1lab.ledger import NOT_ASKED, NOT_RUN, ledger
 from or1lab.recipe import Recipe, load_recipe, recipe_hash
 from or1lab.registry import models
@@ -194,6 +195,23 @@ def test_a_sweep_at_a_tier_is_a_grid_of_its_own(tmp_path):
     parameters = result.outcomes[0].job.parameters
     assert (parameters["recipe"], parameters["experiment"]) == ("7b", "sgd_steps-7b")
     assert "D_R=64" in parameters["overrides"]
+
+
+def test_what_the_file_sets_for_the_tiny_world_alone_is_named_by_the_dry_run(tmp_path):
+    own = load_experiment("adaptive_stages")
+    assert tiers.left_out(own, "7b") == ["D_T", "T"] and tiers.left_out(own, "tiny") == []
+    assert tiers.left_out(load_experiment("sgd_steps"), "7b") == []  # its paper block says all of them
+    text = StringIO()
+    run_sweep("adaptive_stages", tier="7b", dry_run=True, out=tmp_path, console=Console(file=text, width=200))
+    assert "set for the tiny world alone: D_T, T" in text.getvalue()
+
+
+def test_an_experiment_of_the_tiny_world_costs_no_figure_of_a_real_model(tmp_path):
+    listed = {name: runs for name, _, runs in figures.listed(tmp_path, "7b")}
+    assert listed["demo"] == "" and listed["sgd_steps"] == "0 of 25"
+    assert make_figures([], tmp_path, tmp_path / "out", tier="7b") and not (tmp_path / "out" / "demo.png").exists()
+    with pytest.raises(UsageError, match="the experiment 'demo' cannot run at the tier 7b"):
+        make_figures(["demo"], tmp_path, tmp_path / "out", tier="7b")
 
 
 def test_an_experiment_that_says_nothing_of_real_models(tmp_path):

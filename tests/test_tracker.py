@@ -16,6 +16,7 @@ from or1lab import cli, runs_view, tracker
 from or1lab.comparison import compare
 from or1lab.errors import UsageError
 from or1lab.lineage import children, lineage, mark, parent
+from or1lab.measured import Measured
 from or1lab.pack import pack
 from or1lab.recipe import load_recipe
 from or1lab.store import Run
@@ -123,6 +124,16 @@ def test_half_written_and_foreign_folders_are_named(root, or1lab):
             code, out, err = or1lab("runs", *command, root / name, *more)
             assert code in (1, 2) and err.startswith("error: ") and "unexpected" not in err, (command, name, out, err)
             assert str(root / name) in err.replace("\n", "")
+
+
+def test_a_run_of_another_version_is_named(root, or1lab):
+    run = Run.open(root / "a")
+    run.update_manifest(recipe=run.manifest["recipe"] | {"sharpness": 3})
+    assert or1lab("runs", "list", root)[0] == 0
+    code, _, err = or1lab("runs", "watch", root / "a")
+    assert code == 2 and "another version of or1lab" in err and "unknown key 'sharpness'" in err
+    with pytest.warns(UserWarning, match="left out: .*another version"):
+        assert len(Measured(root).times) == 0
 
 
 def test_export_holds_recipes_and_all_metrics(root, or1lab):

@@ -68,11 +68,10 @@ def measured(folder: Path, prompt: float) -> Law:
     Raises:
         UsageError: no run there, or one without a training step.
     """
-    from or1lab.results import recipe_of
     from or1lab.store import Run
 
     run = Run.open(folder)
-    recipe = recipe_of(run)
+    recipe = run.recipe
     steps = [record for record in run.records() if record["kind"] == "step"]
     if not steps:
         raise UsageError(f"--lengths {folder}: that run has no training step yet")

@@ -236,10 +236,12 @@ def _note(frame: pd.DataFrame, spec: Spec, notes: dict[str, list[str]], width: f
     for read, told in (("eye", BY_EYE), ("printed", PRINTED)):
         if read in notes:
             lines.append(told.format(", ".join(dict.fromkeys(notes[read]))))
-    lines.append(OURS)
+    lines.append(OURS if notes else OURS[len("Filled: ours, ") :].capitalize())
     if spec.switch or any(frame.attrs["switches"].values()):
         lines.append(STAGES)
     if spec.target and frame.attrs["target"]:
         lines.append(TARGET)
+    if frame.attrs["missing"]:
+        lines.append(f"Not run yet: {', '.join(frame.attrs['missing'])}.")
     text = [" ".join(lines), spec.note]
     return "\n".join(style.symbols(style.filled(line, width)) for line in text if line)
