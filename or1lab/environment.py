@@ -23,6 +23,11 @@ PACKAGES = (
 OUTPUTS = (":!experiments/results", ":!figures", ":!benchmarks/results")
 
 
+def memory_gib() -> float:
+    """Memory of this machine, GiB."""
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+
+
 def environment() -> dict[str, Any]:
     """The manifest's keys code, packages and hardware."""
     return {
@@ -32,7 +37,7 @@ def environment() -> dict[str, Any]:
             "cpu": _cpu(),
             "cores": cores(),
             "threads": int(os.environ.get("OMP_NUM_THREADS") or cores()),
-            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "memory_gib": memory_gib(),
             "gpus": _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader").splitlines(),
         },
     }

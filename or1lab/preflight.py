@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from or1lab import doctor
+from or1lab.environment import memory_gib
 from or1lab.errors import Or1labError, UsageError
 from or1lab.launch import Place, visible
 from or1lab.recipe import Recipe
@@ -57,7 +58,9 @@ def _fits(recipe: Recipe, place: Place) -> list[str]:
     else:
         missing, why = plan.complaints[0] if plan.complaints else (0.0, "")
     if missing <= 0:
-        return []
+        short = plan.host_gib - (there := memory_gib())
+        told = f"this machine has {there:.0f} GiB of memory, {short:.0f} less than starting takes by `or1lab plan`"
+        return [f"{told}: fewer processes on each of more nodes take less"] if short > 0 else []
     here = [one.change for one in ([] if apart else suggestions(plan)) if not PLANS.search(one.change)]
     better = f"what fits: {'; or '.join(here)}" if here else "`or1lab plan` shows what would fit"
     raise Or1labError(f"does not fit, by {missing:.1f} GiB: {why}; {better}{FORCE}")

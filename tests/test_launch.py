@@ -213,11 +213,15 @@ def test_gpus_by_the_name_the_driver_gives(gpus, told, name):
     assert preflight._gpu() == name
 
 
-def test_what_does_not_fit_is_told_before_anything_is_loaded(gpus):
+def test_what_does_not_fit_is_told_before_anything_is_loaded(gpus, monkeypatch):
     gpus("NVIDIA H100 80GB HBM3, 81559")
     with pytest.raises(Or1labError, match=r"does not fit, by [\d.,]+ GiB: .*--force"):
         preflight.check(load_recipe("32b"), Place(1))
+    monkeypatch.setattr(preflight, "memory_gib", lambda: 64.0)  # 8 processes x 7.1 GB of weights in float32
     assert preflight.check(load_recipe("1.5b", ["rollout.sleep=true"]), Place(8)) == []
+    monkeypatch.setattr(preflight, "memory_gib", lambda: 48.0)
+    (note,) = preflight.check(load_recipe("1.5b", ["rollout.sleep=true"]), Place(8))
+    assert "has 48 GiB of memory, 5 less than starting takes" in note and "more nodes" in note
 
 
 def test_a_gpu_that_the_planner_does_not_know_is_no_reason_to_refuse(gpus):
