@@ -103,7 +103,8 @@ def card(run: Run, step: int | None, title: str) -> str:
         "library_name": "transformers", "pipeline_tag": "text-generation",
         "tags": ["or1lab", "reinforcement-learning", "grpo", "reasoning"],
     }  # fmt: skip
-    rows = [("model", base), ("data", _sources(recipe)), ("reward", recipe.reward), ("seed", recipe.seed)]
+    rows = [(key, manifest[key]) for key in ("experiment", "arm") if manifest[key]]
+    rows += [("model", base), ("data", _sources(recipe)), ("reward", recipe.reward), ("seed", recipe.seed)]
     for key in ("D_R", "D_T", "N_reuse", "gs", "tau", "lr", "clip_low", "clip_high", "beta", "entropy", "loss"):
         rows.append((key, getattr(recipe, key)))
     figures = [(name, f"{value:.4g}", TOLD[name]) for name, value in _numbers(run, step).items()]

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -18,6 +19,8 @@ from or1lab.measured import Measured
 from or1lab.paper_tables import SHEETS
 from or1lab.sheet import Cell, Sheet, number
 from or1lab.store import full_disk_explained
+
+LEARNED = ["seed", "final_accuracy", "peak_accuracy", "final_entropy", "tokens"]
 
 
 def arms(experiment: Experiment, runs: results.Arms) -> Sheet:
@@ -38,6 +41,8 @@ def contrast(frame: pd.DataFrame, baseline: str, arm: str) -> str:
     a, b = (frame[frame["arm"] == name] for name in (arm, baseline))
     if min(len(a), len(b)) < 2:
         return f"{arm} against {baseline}: an interval needs two finished runs an arm, here {len(a)} and {len(b)}"
+    if np.array_equal(a[LEARNED], b[LEARNED]):
+        return f"{arm} against {baseline}: seed by seed the same numbers; what sets them apart never acted"
     accuracy = stats.welch(a["final_accuracy"], b["final_accuracy"])
     ratio = stats.log_ratio(a["final_entropy"], b["final_entropy"])
     return (

@@ -61,7 +61,9 @@ def test_the_card_names_a_base_on_the_hub_and_an_unknown_licence(tmp_path):
     assert "set `license` above" in text and "A toy" not in text and "verdict of `tiny`, `math`, `code` on" in text
     shutil.copytree(BASE, tmp_path / "mine")
     local = load_recipe("tiny", [f"model={tmp_path / 'mine'}", "reward=math"])
-    text = card(Run.create(tmp_path / "local", recipe=local.resolved()), 1, "x")
+    labels = {"experiment": "kl", "arm": "none"}
+    text = card(Run.create(tmp_path / "local", recipe=local.resolved(), extra=labels), 1, "x")
+    assert "| experiment | kl |" in " ".join(text.split()) and "| arm | none |" in " ".join(text.split())
     assert "| model | mine |" in text and str(tmp_path) not in text and "verdict of `math` on" in text
 
 

@@ -111,6 +111,14 @@ def test_the_table_and_its_line_are_what_the_statistics_say(runs):
     assert "| on-policy, N_SGD = 1  |" in text and "0.710 [0.685, 0.735]" in text
 
 
+def test_arms_that_are_the_same_runs_are_not_compared(runs):
+    frame = summaries(runs)
+    same = frame[frame["arm"] == "on-policy"].assign(arm="off-policy", label="another", seconds=7.0)
+    both = pd.concat([frame[frame["arm"] == "on-policy"], same])
+    assert "seed by seed the same numbers" in contrast(both, "on-policy", "off-policy")
+    assert "seed by seed" not in contrast(both.assign(tokens=range(6)), "on-policy", "off-policy")
+
+
 def test_a_single_run_has_no_interval_and_says_so(tmp_path):
     for arm in ARMS:
         made_up(tmp_path, arm, 0)
