@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from or1lab import notebook as notebooks
 from or1lab.errors import UsageError, did_you_mean
-from or1lab.recipe import ROOT, Recipe, load_recipe, read_yaml, recipe_hash
+from or1lab.recipe import ROOT, Recipe, load_recipe, parse_recipe, read_yaml, recipe_hash
 from or1lab.recipe_errors import explain
 from or1lab.recipe_parts import Strict
 from or1lab.store import LOCK, MANIFEST, Run, is_locked
@@ -185,14 +185,16 @@ def expand(experiment: Experiment, seeds: list[int] | None = None, out: str | Pa
     seeds = experiment.seeds if seeds is None else seeds
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"the seeds {seeds} repeat: the same run twice is no second run")
-    jobs = []
+    jobs, arms = [], {}
+    for name, arm in experiment.arms.items():
+        overrides = tuple(f"{key}={json.dumps(value)}" for key, value in (experiment.set | arm.set).items())
+        try:
+            arms[name] = overrides, load_recipe(experiment.recipe, overrides).resolved()
+        except UsageError as error:
+            raise UsageError(f"experiment {experiment.name}, arm {name}: {error}") from None
     for seed in seeds:
-        for name, arm in experiment.arms.items():
-            overrides = tuple(f"{key}={json.dumps(value)}" for key, value in (experiment.set | arm.set).items())
-            try:
-                recipe = load_recipe(experiment.recipe, [*overrides, f"seed={seed}"])
-            except UsageError as error:
-                raise UsageError(f"experiment {experiment.name}, arm {name}: {error}") from None
+        for name, (overrides, plain) in arms.items():
             folder = Path(out) / experiment.name / name / f"seed-{seed}"
+            recipe = parse_recipe(plain | {"seed": seed}, f"experiment {experiment.name}, arm {name}, seed {seed}")
             jobs.append(Job(experiment, name, seed, recipe, overrides, folder))
     return jobs

@@ -10,7 +10,7 @@ Effects are turned so that they are positive, or on the log scale above 1, where
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,8 @@ class Entry:
             "kind": claim.kind, "scale": claim.scale, "tier": self.tier,
             "verdict": self.verdict, "effect": self.effect, "low": self.low, "high": self.high,
             "smallest_effect": claim.smallest_effect, "n_seeds": self.seeds, "needed_seeds": self.needed,
-            "runs": list(self.runs), "numbers": self.numbers, "figure": claim.figure, "comment": self.comment,
+            "runs": list(self.runs), "figure": claim.figure, "comment": self.comment,
+            "numbers": [[value if math.isfinite(value) else None for value in own] for own in self.numbers],
         }  # fmt: skip
 
 
@@ -79,6 +80,7 @@ def ledger(folder: Path, claims: Sequence[Claim] | None = None, tier: str = TINY
 
 def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
     found, comments = by_recipe(folder), read_yaml(COMMENTS)
+    hashes = {path: content_hash(path) for path in (CLAIMS, FOLLOW_UPS)}
     measured: dict[str, Records] = {}
     plans = [[planned(claim.experiment, tier)[arm] for arm in claim.arms] for claim in claims]
     questions = []
@@ -105,7 +107,7 @@ def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
             if entry.verdict in kept_from:
                 entry = replace(entry, verdict="not decided")
                 kept_from = VERDICTS
-            changed = changed_since(claim, [run for own in there for run in own])
+            changed = changed_since(claim, [run for own in there for run in own], hashes)
             said = [*([entry.comment] if entry.comment else []), *remarks(claim, runs, numbers, kept_from == VERDICTS)]
             said += [f"{changed} has changed since these runs"] if changed else []
             entry = replace(entry, comment="; ".join(said), numbers=tuple(map(tuple, numbers)))
@@ -162,15 +164,14 @@ def _bonus(runs: Sequence[Records]) -> set[float]:
     return {share for run in runs if (share := bonus_share(run)) is not None}
 
 
-def changed_since(claim: Claim, runs: Sequence[Run]) -> str | None:
-    """The file of the claim, if it said something else when the runs were made. Runs that a follow-up shares with the
-    first studies are older than it is."""
+def changed_since(claim: Claim, runs: Sequence[Run], hashes: Mapping[Path, str]) -> str | None:
+    """The file of the claim, if by its hash it said something else when the runs were made. Runs that a follow-up
+    shares with the first studies are older than it is."""
     path, key = CLAIMS, "claims_hash"
     if claim.group == "follow-up":
         path, key = FOLLOW_UPS, "follow_ups_hash"
         runs = [run for run in runs if run.manifest["experiment"] == claim.experiment]
-    now = content_hash(path)
-    return path.name if any(run.manifest.get(key) != now for run in runs) else None
+    return path.name if any(run.manifest.get(key) != hashes[path] for run in runs) else None
 
 
 def decide(claims: Sequence[Claim], questions: Sequence[Question]) -> list[Answer]:
