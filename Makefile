@@ -8,7 +8,13 @@ DEVICE ?= cpu
 JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(DEVICE)
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --quiet --quiet --progress-bar off
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --progress-bar off
+# What pip says, told calmly: each download on one line of a terminal; in a log the large ones, of 10 MB and more.
+CALM = while read -r did what size; do case "$$did $$what" in \
+    Downloading\ *.whl) if [ -t 1 ]; then printf '\r\033[K  %.60s %s' "$${what\#\#*/}" "$$size"; \
+      else case "$$size" in '('[0-9][0-9]*MB*) echo "  $${what\#\#*/} $$size";; esac; fi;; \
+    Installing\ collected) if [ -t 1 ]; then printf '\r\033[K'; fi; echo '  installing what was downloaded';; \
+  esac; done
 export PIP_ROOT_USER_ACTION := ignore
 
 .PHONY: help setup demo study report test test-slow bench gpu-check lint docs lab locks clean
@@ -18,15 +24,20 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED)  ## make .venv with the locked dependencies (DEVICE=gpu on a GPU machine); needs no root
+	@$(if $(filter setup,$(MAKECMDGOALS)),echo 'next: `make demo` trains six small policies in seven minutes; `make lab` opens the notebooks')
 
 # TORCH_INDEX names an index that has CPU builds of torch, where the default one brings CUDA to a machine without a GPU.
 $(INSTALLED): requirements/$(DEVICE).lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15) and "or1lab needs Python 3.11 to 3.14, not %d.%d; name another with PYTHON=..." % sys.version_info[:2])'
 	@echo "set-up: 4 GB into .venv for $(DEVICE), a few minutes"
+	@echo '1 of 4: an empty environment'
 	@$(PYTHON) -m venv .venv
-	@$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements/$(DEVICE).lock)")
-	@$(PIP) -r requirements/$(DEVICE).lock
-	@$(PIP) --no-build-isolation --editable .
+	@echo "2 of 4: the packages of requirements/$(DEVICE).lock, up to $$(grep -c == requirements/$(DEVICE).lock)"
+	@$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements/$(DEVICE).lock)" | $(CALM))
+	@$(PIP) -r requirements/$(DEVICE).lock | $(CALM)
+	@echo '3 of 4: or1lab itself'
+	@$(PIP) --quiet --quiet --no-build-isolation --editable .
+	@echo '4 of 4: what is there now'
 	@$(BIN)/or1lab doctor --quick
 	@rm -f .venv/installed-*; touch $@
 
@@ -68,8 +79,8 @@ lint: setup  ## ruff, mypy, notebooks stored without outputs
 docs: setup  ## the documentation as a site, docs/_build/index.html; a link that leads nowhere is an error
 	@$(BIN)/python -m sphinx -n -W --keep-going -q docs docs/_build && echo 'made: docs/_build/index.html'
 
-lab: setup  ## JupyterLab on the notebooks
-	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
+lab: setup  ## JupyterLab, with notebooks/quickstart.ipynb open and the notebooks of runs/ at hand
+	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/quickstart.ipynb
 
 locks:  ## remake requirements/*.lock from pyproject.toml
 	@$(PYTHON) -m venv build/locks && build/locks/bin/python -m pip install --quiet uv

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +12,19 @@ import pandas as pd
 import pytest
 
 from or1lab import evaluate as evaluating
-from or1lab import kill_points, scoring
+from or1lab import kill_points
 from or1lab.data import load
 from or1lab.data.problem import Problem
-from or1lab.endpoint import gather
 from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate import evaluate
 from or1lab.evaluation import Evaluation, find_evaluations
-from or1lab.evaluation_summary import compared, curve, differences
+from or1lab.evaluation_summary import curve
 from or1lab.models import Model
 from or1lab.recipe import ROOT
-from or1lab.rewards import Verdict
-from or1lab.rollout.sampler import Asked, Offline, Response
+from or1lab.rollout.sampler import Asked, Response
 from or1lab.rollout.source import Source
-from or1lab.scoring import rescore
 from or1lab.store import find_runs
 from or1lab.suites import Suite
-from tests import judges
-from tests.servers import answers, chat_server, completion
 
 MODEL = Model("some/model", "some/model")
 K = 4
@@ -272,223 +266,6 @@ def test_null_bytes_and_half_surrogates_are_kept_and_judged(domain, tmp_path):
     assert responses[0] == "\x00\\boxed{1}\x00" and responses[2] == "\ufffd</think>\\boxed{1}"
     assert found.correct()[0].tolist()[2] is True and not found.correct()[0][1]
     assert found.summary()["without_verdict"]["responses"] == 0
-
-
-# -------------------------------------------------------------------------------------------------------- verdicts
-
-SHAKY = {"tiny": "tests.judges.shaky"}
-
-
-@pytest.fixture
-def down(monkeypatch):
-    """The problems at which the judge fails."""
-    found: set[str] = set()
-    monkeypatch.setattr(judges, "down", found)
-    return found
-
-
-def test_a_judge_that_fails_gives_no_verdict_and_its_problem_is_named(tmp_path, down):
-    down.add("p1")
-    found = run(tmp_path / "broken", reward=SHAKY)
-    frame = found.samples
-    assert frame["correct"].isna().sum() == 4 and frame["reward"].isna().sum() == 4
-    assert frame.query("problem_id == 'p1'")["reason"].str.contains("the judge is down").all()
-    with pytest.raises(Or1labError, match=r"no verdict on some responses to p1; .*--rescore"):
-        found.correct()
-    summary = found.summary()
-    assert summary["without_verdict"] == {"responses": 4, "problems": ["p1"]}
-    assert summary["estimates"][0]["value"] == frame["reward"].mean()  # of the five others
-    down.clear()
-    told = rescore(found, SHAKY)
-    assert set(told["changed"]) <= {"no verdict -> right", "no verdict -> wrong"} and sum(told["changed"].values()) == 4
-    assert told["problems"] == ["p1"] and not found.samples["correct"].isna().any()
-
-
-def test_judging_again_costs_no_verdict_that_was_there(tmp_path, down):
-    down.add("p1")
-    found = run(tmp_path / "shaky", reward=SHAKY)
-    before = found.samples
-    down.clear()
-    down.update({"p2", "p3"})
-    told = rescore(found, SHAKY)
-    assert told["problems"] == ["p1"] and not found.samples["correct"].isna().any()
-    pd.testing.assert_frame_equal(found.samples.query("problem_id != 'p1'"), before.query("problem_id != 'p1'"))
-
-
-def test_what_was_stopped_while_judging_is_finished_by_judging_again(tmp_path, monkeypatch):
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(evaluating, "score", stop)
-        run(tmp_path / "stopped")
-    found = Evaluation.open(tmp_path / "stopped")
-    with pytest.raises(Or1labError, match="not judged yet"):
-        found.summary()
-    rescore(found)
-    assert found.status == "finished" and found.manifest["error"] is None and found.correct().any()
-
-
-def test_when_every_problem_lacks_verdicts_nothing_is_claimed(tmp_path, down):
-    down.add("p1")
-    one = Problem(id="p1", domain="tiny", prompt="1+1=?", gold="2")
-    found = run(tmp_path / "broken", chosen=suite(problems=[one]), reward=SHAKY)
-    with pytest.raises(Or1labError, match="every problem has responses without a verdict .*the judge is down"):
-        found.summary()
-
-
-def test_rescoring_by_another_verifier_keeps_the_old_verdicts_until_the_new_are_complete(done, monkeypatch):
-    before, old = done.samples, done.manifest["scores"]
-    assert rescore(done)["changed"] == {} and done.manifest["scores"] == old  # the same verifier
-    stricter = lambda problem, response, truncated: Verdict(False, "never")  # noqa: E731
-    monkeypatch.setattr("or1lab.data.tiny.verify_tiny", stricter)
-    monkeypatch.setattr(scoring, "_sources", lambda name: [Path(__file__)])
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        rescore(done, watch=stop)
-    pd.testing.assert_frame_equal(done.samples, before)
-    told = rescore(done)
-    assert told["changed"] == {"right -> wrong": int(before["correct"].sum())}
-    assert not done.correct().any() and done.manifest["scores"] != old and len(done.manifest["verifiers"]) == 3
-    pd.testing.assert_frame_equal(done.frame(scores=old), before)  # they are still there
-    assert done.manifest["verifier"]["version"] == done.manifest["scores"]
-
-
-def test_a_finished_evaluation_keeps_its_verdicts_when_it_is_gone_on_with(done, monkeypatch):
-    before = done.samples
-    monkeypatch.setattr(scoring, "_sources", lambda name: [Path(__file__)])
-    with pytest.warns(UserWarning, match="another version of the verifier; or1lab evaluate --rescore"):
-        pd.testing.assert_frame_equal(run(done.folder, resume=True).samples, before)
-
-
-def test_a_half_done_evaluation_is_judged_by_one_verifier(done, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluating, "PART", 5)
-    with pytest.raises(Or1labError):
-        run(tmp_path / "half", Fake(12))
-    monkeypatch.setattr(scoring, "_sources", lambda name: [Path(__file__)])
-    again = run(tmp_path / "half", resume=True)
-    assert len(again.score_parts(again.manifest["scores"])) == len(again.parts())
-    assert [v["version"] for v in again.manifest["verifiers"]] == [again.manifest["scores"]]
-    pd.testing.assert_frame_equal(again.samples, done.samples)
-
-
-def test_two_evaluations_of_the_same_problems_are_compared(done, tmp_path):
-    better = run(tmp_path / "better", Fake(text=lambda one: f"</think>\\boxed{{{int(one.problem.id[1:]) + 1}}}"))
-    found = compared(better, done)
-    assert found.difference == pytest.approx(better.correct().mean() - done.correct().mean())
-    assert 0 < found.p <= 1 and found.low <= found.difference <= found.high
-    assert differences(better, done) == []
-    cooler = run(tmp_path / "cooler", chosen=suite(temperature=0.6))
-    assert differences(cooler, done.limited(50)) == ["temperature 0.6 / 1.0", "limit 100 / 50"]
-    other = run(tmp_path / "other", chosen=suite(5))
-    with pytest.raises(UsageError, match="not of the same problems"):
-        compared(done, other)
-
-
-# --------------------------------------------------------------------------------------------------------- samplers
-
-
-class Batches:
-    """An engine that cannot stream, whose samples depend on the whole batch."""
-
-    name = "batches"
-
-    def __init__(self, ids) -> None:
-        self.ids, self.batches = ids, []
-
-    def generate(self, requests, *, tau, T):
-        from or1lab.rollout.base import Sample
-
-        seeds = [seed for request in requests for seed in request.seeds]
-        self.batches.append(len(seeds))
-        return [[Sample([self.ids[sum(seeds) % len(self.ids)], 1], [0.0] * 2, False)] for _ in requests]
-
-
-def test_an_engine_that_cannot_stream_gets_the_same_batches_after_a_death(tmp_path):
-    from or1lab import sources
-
-    tokenizer = sources.load_tokenizer(sources.model_folder("tiny"))
-    ids = tokenizer("0123456789", add_special_tokens=False)["input_ids"]
-    asked = evaluating._asked(suite().problems(), K, 0)
-    whole = Offline(Batches(ids), tokenizer, temperature=1.0, limit=9, batch=10)
-    parts = list(whole.sample(asked, set()))
-    assert [len(part) for part in parts] == whole.engine.batches == [10, 10, 4]
-    rest = Offline(Batches(ids), tokenizer, temperature=1.0, limit=9, batch=10)
-    stored = {one.place for one in parts[0]} | {parts[2][0].place}  # of the last batch one is there
-    assert list(rest.sample(asked, stored)) == [parts[1], parts[2][1:]] and rest.engine.batches == [10, 4]
-
-
-class Text(str):
-    """One that can be looked after."""
-
-    __slots__ = ("__weakref__",)
-
-
-def test_results_of_a_server_are_not_kept_once_given():
-    given, alive = [], []
-    for result in gather(Text, range(50), workers=1):
-        alive.append(sum(one() is not None for one in given))
-        given.append(weakref.ref(result))
-        del result
-    assert len(given) == 50 and max(alive) <= 1
-
-
-def ask_server(address, out, resume=False, chosen=None):
-    return evaluate("served-model", chosen or suite(), out=out, endpoint=address, resume=resume)
-
-
-def test_a_server_is_asked_once_for_each_sample_with_its_seed(tmp_path):
-    with chat_server(answers) as (address, got):
-        found = ask_server(address, tmp_path / "served", chosen=suite(temperature=0.6, top_p=0.9))
-    assert len(got) == 24 and {ask["path"] for ask in got} == {"/v1/chat/completions"}
-    keys = ("model", "temperature", "top_p", "max_tokens", "n")
-    assert {tuple(ask[key] for key in keys) for ask in got} == {("served-model", 0.6, 0.9, 100, 1)}
-    seeds = {one.seed for one in evaluating._asked(suite().problems(), K, 0)}
-    assert {ask["seed"] for ask in got} == seeds and len(seeds) == 24
-    assert (found.table("length") == 7).all() and found.table("truncated")[5].all()
-    assert found.correct()[:5].all() and not found.correct()[5].any()
-    assert found.manifest["engine"] == "endpoint" and found.manifest["endpoint"] == address
-
-
-@pytest.mark.parametrize("change", [
-    {"finish_reason": "abort"}, {"finish_reason": None}, {"message": None},
-    {"message": {"role": "assistant", "content": [{"type": "text", "text": "1"}]}},
-])  # fmt: skip
-def test_what_is_no_whole_answer_is_not_judged(change, tmp_path):
-    def broken(asked):
-        body = completion(asked, answers(asked))
-        body["choices"][0] |= change
-        return body
-
-    with chat_server(broken) as (address, _), pytest.raises(Or1labError, match=r"p0, sample 0 is no whole text"):
-        ask_server(address, tmp_path / "broken", chosen=suite(1, k=1))
-    assert not Evaluation.open(tmp_path / "broken").stored()
-
-
-def test_an_error_with_status_200_is_told(tmp_path):
-    told = pytest.raises(Or1labError, match="no answer to problem .*model overloaded.*--resume")
-    with chat_server(lambda asked: {"error": {"message": "model overloaded"}}) as (address, _), told:
-        ask_server(address, tmp_path / "busy")
-
-
-def test_a_server_that_counts_no_tokens_is_refused_and_thinking_given_apart_is_put_back(tmp_path):
-    def silent(asked):
-        return {**completion(asked, answers(asked)), "usage": None}
-
-    with chat_server(silent) as (address, _), pytest.raises(Or1labError, match="says nothing of its tokens"):
-        ask_server(address, tmp_path / "silent")
-
-    def apart(asked):
-        body = completion(asked, answers(asked))
-        body["choices"][0]["message"] = {"role": "assistant", "content": "\\boxed{1}", "reasoning_content": "hm"}
-        return body
-
-    with chat_server(apart) as (address, _):
-        found = ask_server(address, tmp_path / "apart", chosen=suite(1))
-    assert set(found.samples["response"]) == {"<think>hm</think>\\boxed{1}"} and found.correct().all()
 
 
 def test_a_model_without_a_chat_template_is_told(tmp_path):

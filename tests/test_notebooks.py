@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import time
@@ -197,20 +198,20 @@ def test_a_cell_that_fails_is_quoted(tmp_path):
 
 
 @contextmanager
-def jupyterlab(folder, root=ROOT / "notebooks", *options):
-    """What `make lab` starts, with its log in `folder`; yields its address with the token."""
+def jupyterlab(folder, *options):
+    """JupyterLab started at the repository, with its log in `folder`; yields its address with the token."""
     command = [
         sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ServerApp.port=0",
-        "--IdentityProvider.token=t", f"--ServerApp.root_dir={root}", *options,
+        "--IdentityProvider.token=t", *options,
     ]  # fmt: skip
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
     try:
         deadline = time.monotonic() + 300
         address = ""
         while not address and time.monotonic() < deadline and server.poll() is None:
             words = (folder / "log").read_text().split()
-            address = next((word for word in words if word.startswith("http://") and "/lab?" in word), "")
+            address = next((word for word in words if re.match(r"http://\S+/lab\S*\?token=", word)), "")
             time.sleep(0.3)
         assert address, (folder / "log").read_text()
         yield address.partition("token=")[0] + "token=t"  # the log hides it
@@ -219,12 +220,16 @@ def jupyterlab(folder, root=ROOT / "notebooks", *options):
         server.wait(30)
 
 
-def test_jupyterlab_answers_with_its_page(tmp_path):
-    with jupyterlab(tmp_path) as address:
+def test_make_lab_opens_the_quickstart_and_shows_executed_notebooks_too(tmp_path):
+    line = re.search(r"jupyter lab (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"))[1]
+    with jupyterlab(tmp_path, *re.findall(r"--[A-Z]\S+", line)) as address:
         browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())  # the page hands out a session
+        assert "/lab/tree/notebooks/quickstart.ipynb?" in address
         assert "<title>JupyterLab</title>" in browser.open(address, timeout=30).read().decode()
-        listing = browser.open(address.replace("/lab?", "/api/contents?"), timeout=30).read().decode()
-        assert "quickstart.ipynb" in listing and "train.ipynb" in listing
+        contents = address.replace("/lab/tree/notebooks/quickstart.ipynb?", "/api/contents{}?content={}&")
+        assert json.load(browser.open(contents.format("/notebooks/quickstart.ipynb", 1), timeout=30))["content"]
+        listed = json.load(browser.open(contents.format("", 1), timeout=30))["content"]
+        assert {"notebooks", "experiments"} <= {one["name"] for one in listed}  # and runs, once there are any
 
 
 @pytest.mark.browser

@@ -67,8 +67,8 @@ def lab(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTERLAB_SETTINGS_DIR", str(folder / "settings"))
         patch.setenv("JUPYTERLAB_WORKSPACES_DIR", str(folder / "workspaces"))
-        shown = "--LabApp.expose_app_in_browser=True"
-        with jupyterlab(folder, folder, shown) as address, browser(folder / "profile") as page:
+        options = f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"
+        with jupyterlab(folder, *options) as address, browser(folder / "profile") as page:
             yield address, page
 
 

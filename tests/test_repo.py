@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import io
+import os
+import pty
 import re
+import shutil
 import subprocess
 import sys
 import tokenize
@@ -73,3 +76,69 @@ def test_make_help_lists_every_target():
     assert len(targets) > 10
     for target in targets:
         assert f"  {target} " in shown
+
+
+STANDS_FOR_PYTHON = """#!/bin/sh
+case "$*" in
+  "-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python; cp doctor .venv/bin/or1lab;;
+  *"-r requirements"*) cat pip.txt; exit ${PIP_ENDS_WITH:-0};;
+esac
+"""
+PIP_SAYS = """Collecting large==1.0 (from -r requirements/cpu.lock (line 3))
+  Downloading large-1.0-py3-none-any.whl.metadata (12 kB)
+Downloading https://other.index/large-1.0-py3-none-any.whl (180.1 MB)
+Downloading small-1.0-py3-none-any.whl (1.2 MB)
+Installing collected packages: small, large
+Successfully installed large-1.0 small-1.0
+"""
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """What `make setup` reads, with a Python that installs nothing."""
+    for name in ("Makefile", "pyproject.toml", "requirements"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    for name, text in (("python", STANDS_FOR_PYTHON), ("doctor", "#!/bin/sh\necho all well\n"), ("pip.txt", PIP_SAYS)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    return tmp_path
+
+
+def test_setup_names_its_stages_the_large_downloads_and_the_next_step(clone):
+    made = subprocess.run(["make", "setup", "PYTHON=./python"], cwd=clone, capture_output=True, text=True, check=True)
+    first, *said, last = made.stdout.splitlines()
+    assert "4 GB" in first and "make demo" in last and "make lab" in last and not made.stderr
+    assert [line for line in said if not line.startswith("2 of 4: the packages of requirements/cpu.lock")] == [
+        "1 of 4: an empty environment",
+        "  large-1.0-py3-none-any.whl (180.1 MB)",
+        "  installing what was downloaded",
+        "3 of 4: or1lab itself",
+        "4 of 4: what is there now",
+        "all well",
+    ]
+    again = subprocess.run(["make", "setup", "PYTHON=./python"], cwd=clone, capture_output=True, text=True, check=True)
+    assert again.stdout.splitlines() == [last]
+
+
+def test_setup_on_a_terminal_tells_every_download_on_one_line(clone):
+    ours, its = pty.openpty()
+    subprocess.run(["make", "setup", "PYTHON=./python"], cwd=clone, stdout=its, check=True)
+    os.close(its)
+    said = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "\r\033[K  small-1.0-py3-none-any.whl (1.2 MB)\r\033[K  installing what was downloaded" in said
+
+
+def test_a_setup_that_fails_is_not_done(clone):
+    broken = os.environ | {"PIP_ENDS_WITH": "1"}
+    made = subprocess.run(["make", "setup", "PYTHON=./python"], cwd=clone, capture_output=True, text=True, env=broken)
+    assert made.returncode and "3 of 4" not in made.stdout and "next" not in made.stdout
+    assert not list(clone.glob(".venv/installed-*"))
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone")
+@pytest.mark.parametrize(
+    ("path", "ignored"), [("figures/entropy.png", True), ("figures/demo.png", False), ("runs/mine/train.ipynb", True)]
+)
+def test_what_runs_and_figures_leave_is_ignored_and_what_the_readme_shows_is_not(path, ignored):
+    assert subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT).returncode == (not ignored)

@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM
 
 from or1lab import train
 from or1lab.errors import Or1labError, UsageError
-from or1lab.magic import trainer
 from or1lab.magic.advantages import group_advantages
 from or1lab.magic.trainer import MagicTrainer
 from or1lab.models import find_model
@@ -22,7 +21,6 @@ from or1lab.recipe import load_recipe
 from or1lab.results import best_step
 from or1lab.rewards import Verdict
 from or1lab.rollout.base import Request, encode_prompt, sample_seed
-from or1lab.rollout.buffer import collect
 from or1lab.sources import load_problems, load_tokenizer, model_folder
 from or1lab.store import Run
 from or1lab.world import CLAIMS, FOLLOW_UPS, content_hash
@@ -227,19 +225,6 @@ def test_a_run_without_weight_sync_stops_with_a_reason(engine, tmp_run, monkeypa
     assert run.status == "failed" and "disagree" in run.manifest["error"]
 
 
-def test_a_step_without_any_kept_group_changes_nothing(engine, tmp_run, monkeypatch):
-    """Every response wrong: no group is kept, so weights and optimizer state stay as they are."""
-    wrong = Verdict(False, "wrong")
-    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [wrong] * len(problems))
-    recipe = load_recipe(SMALL, ["stages.0.steps=2", "lr=1e-2", "eval.every=0"])
-    run = train.run(recipe, tmp_run, engine=engine, progress=False)
-    steps = run.metrics.query("kind == 'step'")
-    assert list(steps["sgd/steps"]) == [0, 0] and list(steps["groups/all_wrong_frac"]) == [1.0, 1.0]
-    final = AutoModelForCausalLM.from_pretrained(run.folder / "checkpoints" / "final", dtype=torch.float32)
-    base = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
-    assert all(torch.equal(a, b) for a, b in zip(final.parameters(), base.parameters(), strict=True))
-
-
 @pytest.mark.filterwarnings("ignore:.*have no verdict")
 def test_failing_verdicts_cost_their_samples_only(engine, tmp_run, monkeypatch):
     judged = train.get_reward("tiny")
@@ -362,52 +347,6 @@ def test_the_fallback_engine_trains_a_run(tmp_run):
     assert run.metrics["kl/rollout_trainer_max"].max() < 5e-5
 
 
-@pytest.mark.parametrize("source", ["sampler", "kept", "exact"])
-def test_sources_of_the_measured_entropy(source, engine, tmp_run):
-    """Each against a plain computation from the stored rollouts and the base policy's own logits."""
-    few = ["stages.0.steps=1", "D_R=8", "D_T=8", "gs=2", "tau=0.8", "eval.every=0"]  # pairs: some groups are rejected
-    recipe = load_recipe(SMALL, [*few, f"entropy_source={source}"])
-    run = train.run(recipe, tmp_run, engine=engine, progress=False)
-    step, rows = run.metrics.query("kind == 'step'").iloc[0], run.rollouts(1)
-    if source == "exact":
-        tokenizer, entropies = load_tokenizer(BASE), []
-        model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
-        for row in rows.itertuples():
-            prompt, response = (tokenizer(text)["input_ids"] for text in (row.prompt, row.response))
-            response += [tokenizer.eos_token_id] * (not row.truncated)
-            with torch.no_grad():
-                logp = (model(torch.tensor([prompt + response])).logits[0] / 0.8).log_softmax(-1)
-            entropies += (-(logp.exp() * logp).sum(-1))[len(prompt) - 1 : -1].tolist()
-        assert len(entropies) == rows["length"].sum()
-        expected = sum(entropies) / len(entropies)
-    else:
-        counted = rows[rows["kept"]] if source == "kept" else rows
-        assert len(counted) > 0 and (source == "sampler" or len(counted) < len(rows))
-        expected = -counted["logprob"].sum() / counted["length"].sum()
-    assert step["entropy/e_k"] == pytest.approx(expected, rel=1e-5)
-    assert step["entropy/rollout"] == pytest.approx(-rows["logprob"].sum() / rows["length"].sum())
-
-
-def test_a_step_that_measures_no_entropy_leaves_the_controller_alone(engine, tmp_run, monkeypatch):
-    wrong = Verdict(False, "wrong")
-    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [wrong] * len(problems))
-    changes = ["stages.0.steps=3", "entropy_source=kept", "entropy=paper", "tgt_ent=2.0", "delta=0.01", "eval.every=0"]
-    run = train.run(load_recipe(SMALL, changes), tmp_run, engine=engine, progress=False)
-    steps = run.metrics.query("kind == 'step'")
-    assert steps["entropy/e_k"].isna().all() and list(steps["entropy/c"]) == [0.0, 0.0, 0.0]
-    assert list(steps["entropy/alpha"]) == [0.0, 0.0, 0.0]
-
-
-def test_a_constant_coefficient_waits_for_no_measurement(engine, tmp_run, monkeypatch):
-    """Without rejection all groups are trained on, also where none is kept and entropy is measured on kept ones."""
-    wrong = Verdict(False, "wrong")
-    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [wrong] * len(problems))
-    changes = ["entropy_source=kept", "entropy=constant", "alpha=0.01", "reject=off", "stages.0.steps=1"]
-    run = train.run(load_recipe(SMALL, [*changes, "eval.every=0"]), tmp_run, engine=engine, progress=False)
-    step = run.metrics.query("kind == 'step'").iloc[0]
-    assert step["entropy/alpha"] == 0.01 and step["sgd/steps"] > 0 and step["grad/norm"] > 0
-
-
 def test_a_guard_stops_a_run_and_says_why(engine, tmp_run):
     watched = ["guard.entropy_below=5", "guard.steps=2", "eval.every=0"]
     with pytest.raises(Or1labError, match=r"below 5 for 2 steps in a row, at step 2 .*--resume"):
@@ -417,70 +356,3 @@ def test_a_guard_stops_a_run_and_says_why(engine, tmp_run):
     with pytest.warns(UserWarning, match="below 5"):  # the same run, with a guard that only warns
         run = train.run(load_recipe(SMALL, watched), tmp_run, resume=True, engine=engine, progress=False)
     assert run.status == "finished" and run.last()["step"] == 4
-
-
-def test_empty_steps_stop_a_run(engine, tmp_run, monkeypatch):
-    wrong = Verdict(False, "wrong")
-    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [wrong] * len(problems))
-    recipe = load_recipe(SMALL, ["guard.empty_steps=3", "eval.every=0"])
-    with pytest.raises(Or1labError, match="no group kept for 3 steps in a row, at step 3"):
-        train.run(recipe, tmp_run, engine=engine, progress=False)
-
-
-def test_stages_and_the_online_filter_in_one_run(engine, tmp_run, monkeypatch):
-    """Two contexts on one engine; what the first stage solved is gone in the second, also after a resume."""
-    right = Verdict(True, "match")
-    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [right] * len(problems))
-    changes = ["stages=[{steps: 3, T: 48}, {steps: 3, T: 96}]", "online_filter=last", "data.train=26", "eval.every=0"]
-    recipe = load_recipe(SMALL, changes)
-    with power_cut(monkeypatch, at=6):
-        train.run(recipe, tmp_run, engine=engine, progress=False)
-    run = train.run(recipe, tmp_run, resume=True, engine=engine, progress=False)
-    first, second = ({p for k in steps for p in run.rollouts(k)["problem_id"]} for steps in ((1, 2, 3), (4, 5, 6)))
-    assert len(first) == 12 and len(second) == 12 and not first & second
-    steps = run.metrics.query("kind == 'step'")
-    assert list(steps["stage"]) == [0, 0, 0, 1, 1, 1]
-    assert max(run.rollouts(k)["length"].max() for k in (1, 2, 3)) <= 48
-
-
-def test_refill_samples_other_problems_in_place_of_rejected_groups(engine, tmp_run, monkeypatch):
-    """A judge that splits groups of odd problems only: even ones are rejected and replaced, three rounds at most."""
-
-    def odd(name):
-        return sum(name.encode()) % 2 == 1
-
-    def judge(problems, *_):
-        return [Verdict(odd(p.id) and i % 2 == 0, "made up") for i, p in enumerate(problems)]
-
-    monkeypatch.setattr(train, "get_reward", lambda name: judge)
-    changes = ["stages.0.steps=3", "reject=refill", "D_R=8", "D_T=4", "eval.every=0"]
-    run = train.run(load_recipe(SMALL, changes), tmp_run, engine=engine, progress=False)
-    steps = run.metrics.query("kind == 'step'").set_index("step")
-    for step in (1, 2, 3):
-        rows = run.rollouts(step)
-        kept = rows[rows["kept"]]
-        assert rows["problem_id"].nunique() == steps.loc[step, "groups/sampled"] > 8  # no problem twice
-        assert kept["problem_id"].nunique() <= 8 and all(map(odd, kept["problem_id"]))
-        assert steps.loc[step, "tokens/kept"] == kept["length"].sum()
-        assert steps.loc[step, "sgd/steps"] == 2
-
-
-def test_refill_gives_up_after_its_rounds(engine, tmp_run, monkeypatch):
-    """Every group wrong, problems enough: the first round and three more."""
-    wrong, rounds = Verdict(False, "wrong"), []
-    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [wrong] * len(problems))
-    monkeypatch.setattr(trainer, "collect", lambda *a, **k: rounds.append(len(a[2])) or collect(*a, **k))
-    changes = ["stages.0.steps=1", "reject=refill", "D_R=4", "D_T=4", "data.train=64", "eval.every=0"]
-    run = train.run(load_recipe(SMALL, changes), tmp_run, engine=engine, progress=False)
-    assert rounds == [4, 4, 4, 4]
-    step = run.metrics.query("kind == 'step'").iloc[0]
-    assert step["groups/sampled"] == 16 and step["sgd/steps"] == 0
-
-
-def test_refill_ends_where_no_problem_is_left(engine, tmp_run, monkeypatch):
-    wrong = Verdict(False, "wrong")
-    monkeypatch.setattr(train, "get_reward", lambda name: lambda problems, *_: [wrong] * len(problems))
-    changes = ["stages.0.steps=1", "reject=refill", "data.train=6", "eval.every=0"]
-    run = train.run(load_recipe(SMALL, changes), tmp_run, engine=engine, progress=False)
-    step = run.metrics.query("kind == 'step'").iloc[0]
-    assert step["groups/sampled"] == 6 and step["sgd/steps"] == 0

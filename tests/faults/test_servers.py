@@ -20,7 +20,8 @@ from or1lab.rollout.base import Request
 from or1lab.rollout.server_engine import ServerEngine
 from tests.broken_runs import ENV
 from tests.servers import DROP, answers, chat_server, hurry
-from tests.test_evaluation import ask_server, same
+from tests.test_evaluation import same
+from tests.test_evaluation_samplers import ask_server
 
 
 @pytest.mark.parametrize("fault", [429, 500, DROP])

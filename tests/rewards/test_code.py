@@ -1,26 +1,18 @@
-"""Code judge: what counts as the program, each kind of record, and the public data where it is at hand."""
+"""Code judge: what counts as the program, records of outputs and of functions, bad records."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import random
-import socket
-import sysconfig
 import threading
 import time
-from pathlib import Path
 
-import psutil
 import pytest
 
 from or1lab.data.problem import Problem
-from or1lab.recipe import ROOT
 from or1lab.rewards import CodeVerdict, Verdict, code, is_error, sandbox
 from or1lab.rewards.code import find_code, judge, score_batch
 from or1lab.rewards.sandbox import Limits
 
-DATA = ROOT.parent / "shared" / "data"  # not part of the repository
 QUICK = Limits(seconds=1.0)
 PATIENT = Limits(seconds=60.0, assert_seconds=60.0, total=250.0)  # for reference solutions, on a busy machine
 ADD = {"inputs": [[1, 2], [3, 4]], "outputs": [3, 7], "fn_name": "add"}
@@ -38,16 +30,6 @@ pytestmark = pytest.mark.skipif(not sandbox.layers()["bubblewrap"], reason="bubb
 def outcome(source: str, tests, **options) -> tuple[bool, str, int, int]:
     verdict = judge(source, tests, **options)
     return verdict.correct, verdict.reason, verdict.passed, verdict.total
-
-
-def rows(name: str, quick: int = 1) -> list:
-    """The rows of a file; of those but every `quick`-th the tests are slow ones."""
-    path = DATA / name
-    if not path.exists():
-        return [pytest.param(None, marks=pytest.mark.skip(reason=f"no ../shared/data/{name}"))]
-    parsed = map(json.loads, path.read_text(encoding="utf-8", errors="surrogatepass").splitlines())
-    marks = itertools.cycle([(), *[pytest.mark.slow] * (quick - 1)])
-    return [pytest.param(row, id=row["id"], marks=mark) for row, mark in zip(parsed, marks, strict=False)]
 
 
 # ------------------------------------------------------------------------------------------------ batches
@@ -309,207 +291,6 @@ def test_each_call_has_its_own_time():
     assert outcome(source, ADD, limits=Limits(seconds=0.3)) == (False, "timeout", 0, 2)
 
 
-# ------------------------------------------------------------------------------------------------------ asserts
-
-ROOTS = "class Solution:\n    def root(self, n): return {}"
-
-
-@pytest.mark.parametrize(
-    "source, expected",
-    [
-        (ROOTS.format("math.isqrt(n)"), (True, "passed", 2, 2)),
-        (ROOTS.format("2"), (False, "wrong answer", 1, 2)),
-        (ROOTS.format("1 // 0"), (False, "runtime error", 0, 2)),
-        (ROOTS.format("exit(0)"), (False, "runtime error", 0, 2)),
-        ("import os\nos._exit(0)", (False, "exited early", 0, 2)),
-        ("raise SystemExit(0)", (False, "runtime error", 0, 2)),
-        ("def root(n): return 2", (False, "missing function", 0, 2)),
-        ("class Solution: pass", (False, "missing function", 0, 2)),
-        ("def check(candidate): pass\n" + ROOTS.format("2"), (False, "wrong answer", 1, 2)),
-        (ROOTS.format("type('E', (), {'__eq__': lambda *a: True})()"), (False, "wrong answer", 0, 2)),
-        (ROOTS.format("n and Node.__eq__ and Node(1)"), (False, "wrong answer", 0, 2)),
-        ("Node.__eq__ = lambda *a: True\n" + ROOTS.format("Node(1)"), (False, "wrong answer", 0, 2)),
-        ("import builtins\nbuiltins.AssertionError = Warning\n" + ROOTS.format("0"), (False, "wrong answer", 0, 2)),
-        ("import gc\n" + ROOTS.format("gc.get_objects()[0:1]"), (False, "wrong answer", 0, 2)),
-    ],
-)
-def test_test_code_runs_out_of_reach_of_the_submission(source, expected):
-    assert outcome(source, CHECK) == expected
-    computed = CHECK | {"test_code": CHECK["test_code"].replace("(4)", "(2 + 2)")}  # no literals: it has to be run
-    assert outcome(source, computed) == expected
-
-
-@pytest.mark.parametrize(
-    "value, asserted, right",
-    [
-        ("(1, 2.0)", "(1, 2)", True),
-        ("[1, 2]", "(1, 2)", False),
-        ("True", "1", True),
-        ("'1'", "1", False),
-        ("{2, 1}", "{1, 2}", True),
-        ("frozenset([1])", "{1}", True),
-        ("{1: 2}.keys()", "{1}", True),
-        ("Counter('aab')", "{'b': 1, 'a': 2}", True),
-        ("OrderedDict(a=1)", "{'a': 1}", True),
-        ("{'a': [None]}", "{'a': []}", False),
-        ("namedtuple('P', 'x y')(1, 2)", "(1, 2)", True),
-        ("bytearray(b'a')", "b'a'", True),
-        ("2 + 0j", "2", True),
-        ("1e300", "10 ** 300", False),
-        ("0.1 + 0.2", "0.3", False),
-        ("0.3", "0.3", True),
-        ("-0.0", "0", True),
-        ("float('nan')", "0", False),
-        ("'NaN'", "'NaN'", True),
-        ("object()", "'NaN'", False),
-        ("None", "None", True),
-        ("None", "'null'", False),
-        ("['a,b']", "['a', 'b']", False),
-        ("{1: {2: 3}}", "{1: {2: 3}}", True),
-        ("deque([1])", "[1]", False),
-        ("__import__('fractions').Fraction(6, 2)", "3", True),
-        ("[__import__('decimal').Decimal('1.5')]", "[1.5]", True),
-        ("__import__('decimal').Decimal('0.1')", "0.1", False),
-        ("{1: 2}", "...", False),
-    ],
-)
-def test_equality_is_that_of_python_whether_asserts_are_run_or_compared(value, asserted, right):
-    for form in ("assert f() == {}", "assert f(*[]) == {}"):  # the second has to be run
-        verdict = judge(f"def f(): return {value}", {"assert_case": [form.format(asserted)]})
-        assert verdict.correct == right, (form, verdict)
-
-
-def test_objects_of_the_prefix_and_changes_in_place_are_carried_over():
-    tests = CHECK | {
-        "test_code": "def check(candidate):\n"
-        "    node = candidate(Node(1, Node(2)))\n"
-        "    assert (node.value, node.next.value) == (2, 1)\n"
-        "    items = [3, 1]\n"
-        "    assert candidate(items) is None\n"
-        "    assert items == [1, 3]\n",
-        "entry_point": "turn",
-    }
-    source = """
-def turn(item):
-    if isinstance(item, list):
-        item.sort()
-    else:
-        return Node(item.next.value, Node(item.value))
-"""
-    assert outcome(source, tests) == (True, "passed", 3, 3)
-
-
-def test_a_builtin_is_the_submission_s_only_where_it_alone_can_be_under_test():
-    lie = "def abs(x): return 0\ndef f(): return 5"
-    assert outcome(lie, {"assert_case": ["assert abs(f() - 9) < 1e-6"]}) == (False, "wrong answer", 0, 1)
-    assert outcome("def sum(a, b): return a + b", {"assert_case": ["assert sum(1, 2) == 3"]}) == (True, "passed", 1, 1)
-
-
-def test_what_python_has_is_not_the_submission_s_either():
-    lie = "isclose = floor = lambda *a: 1\ndef f(): return 5"
-    assert not judge(lie, {"assert_case": ["assert floor(f()) == 1"]}).correct
-    assert outcome("pass", {"assert_case": ["assert abs(-1) == 1"]}) == (False, "missing function", 0, 1)
-    assert outcome("def gcd(a, b): return 4", {"assert_case": ["assert gcd(8, 12) == 4"]}) == (True, "passed", 1, 1)
-    merged = {"assert_case": ["x = 1\nassert set(merge([x], [2])) == set([1, 2])"]}
-    assert outcome("def merge(a, b): return a + b", merged) == (True, "passed", 1, 1)
-
-
-METHODS = {
-    "assert_case": [
-        "assert Solution().add(1, 2) == 3",
-        "box = Box(5)\nbox.put(6)\nassert box.items == [5, 6] and box.size() == 2",
-        "assert Box(1) != Box(1) and Box.make().size() == 1",
-    ]
-}
-BOX = """
-class Solution:
-    def add(self, a: int, b: int) -> int: return {}
-class Box:
-    def __init__(self, first): self.items = [first]
-    def put(self, item): self.items.append(item)
-    def size(self): return {}
-    @staticmethod
-    def make(): return Box(0)
-    __eq__ = lambda *all: True
-"""
-
-
-@pytest.mark.parametrize(
-    "source, expected",
-    [
-        (BOX.format("a + b", "len(self.items)"), (True, "passed", 3, 3)),
-        (BOX.format("a - b", "len(self.items)"), (False, "wrong answer", 2, 3)),
-        (BOX.format("a + b", "type('E', (), {'__eq__': lambda *a: True})()"), (False, "wrong answer", 1, 3)),
-        (BOX.format("__import__('os')._exit(0)", "2"), (False, "exited early", 0, 3)),
-        ("def add(a, b): return 3", (False, "missing function", 0, 3)),
-    ],
-)
-def test_asserts_may_use_classes_of_the_submission(source, expected):
-    assert outcome(source, METHODS) == expected
-
-
-def test_what_the_tests_cannot_hand_over_is_not_the_program_s_fault():
-    tests = {"assert_case": ["assert f(lambda x: x + 1) == 3"]}
-    verdict = judge("def f(g): return g(2)", tests)
-    assert verdict == CodeVerdict(
-        False, "error: the tests hand the program a function, which cannot leave their sandbox", 0, 1
-    )
-
-
-def test_values_of_the_standard_library_go_both_ways():
-    tests = [
-        "from datetime import date, timedelta\nassert f(date(2020, 2, 28), timedelta(2)) == date(2020, 3, 1)",
-        "from decimal import Decimal\nassert f(Decimal('0.1'), Decimal('0.2')) == Decimal('0.3')",
-        "from fractions import Fraction\nassert abs(f(Fraction(1, 3), 1) - 1.3333333) < 1e-6",
-        "from datetime import datetime, timedelta, timezone\n"
-        "assert f(datetime(2020, 1, 1, tzinfo=timezone.utc), timedelta(1)).day == 2",
-    ]
-    assert outcome("def f(a, b): return a + b", {"assert_case": tests}) == (True, "passed", 4, 4)
-    assert outcome("def f(a, b): return a", {"assert_case": tests})[2] == 0
-
-
-def test_a_condition_is_part_of_the_test():
-    body = "    if candidate(1) == 1:\n        assert candidate(2) == 2\n    assert candidate(3) == 3"
-    tests = {"import_prefix": "", "test_code": f"def check(candidate):\n{body}", "entry_point": "f"}
-    assert outcome("def f(x): return 3", tests) == (True, "passed", 2, 2)
-    assert outcome("def f(x): return 1 if x == 1 else 3", tests) == (False, "wrong answer", 1, 2)
-
-
-def test_an_assert_has_less_time_than_a_test_of_outputs():
-    source = "import time\ntime.sleep(0.6)\ndef add(a, b): time.sleep(0.6); return a + b"
-    limits = Limits(seconds=2.0, assert_seconds=0.4)
-    assert outcome(source, ADD, limits=limits) == (True, "passed", 2, 2)
-    assert outcome(source, {"assert_case": ["assert add(1, 2) == 3"]}, limits=limits) == (False, "timeout", 0, 1)
-    twice = {"assert_case": ["assert add(1, 2) == 3"] * 2}
-    assert outcome(source, twice, limits=Limits(assert_seconds=0.9)) == (True, "passed", 2, 2)
-
-
-def test_a_program_may_use_a_gigabyte():
-    source = "block = bytearray(1 << 30)\nblock[::4096] = b'x' * (1 << 18)\nprint(len(block))"
-    assert outcome(source, {"inputs": [""], "outputs": [str(1 << 30)]}, limits=PATIENT) == (True, "passed", 1, 1)
-
-
-def test_asserts_may_use_helpers_of_the_submission_and_modules():
-    tests = {
-        "assert_case": [
-            "assert decode(encode('ab')) == 'ab'",
-            "import math\nassert math.isclose(half(1), 0.5)",
-            "assert math.floor(half(3)) == 1",
-            "assert list(count_up(3)) == [0, 1, 2]",
-            "assert encode('''a\n  b''') == 'b  \\na'",
-            "try:\n    half('x')\nexcept TypeError:\n    raised = True\nassert raised",
-        ]
-    }
-    source = "encode = decode = lambda s: s[::-1]\ndef half(x): return x / 2\ndef count_up(n): yield from range(n)"
-    assert outcome(source, tests) == (True, "passed", 6, 6)
-
-
-def test_packages_of_coding_sites_are_there():
-    source = "import numpy\ndef add(a, b): return int(numpy.array([[a, b]]).dot([1, 1])[0])"
-    assert outcome(source, ADD) == (True, "passed", 2, 2)
-    assert outcome("import pandas\ndef add(a, b): return a + b", ADD) == (False, "runtime error", 0, 2)
-
-
 # --------------------------------------------------------------------------------------------------- bad records
 
 
@@ -556,92 +337,6 @@ def test_a_record_without_usable_tests_is_an_error_and_no_verdict(tests):
 )
 def test_what_is_wrong_with_a_record_is_said_in_words(tests, words):
     assert words in judge("def f(): return 1", tests).reason
-
-
-# ------------------------------------------------------------------------------------------------ the public data
-
-
-@pytest.mark.parametrize("row", rows("code_functional.jsonl", quick=5))
-def test_functional(row):
-    record = {"import_prefix": "", "test_code": row["test"], "entry_point": row["entry_point"]}
-    tests = {"assert_case": row["test"]} if isinstance(row["test"], list) else record
-    broken = f"{row['solution']}\ndef {row['entry_point']}(*args, **kwargs): return [args, -987654321]"
-    verdict = judge(row["solution"], tests, limits=PATIENT)
-    assert verdict.correct, verdict
-    assert not judge(broken, tests).correct
-    if row["io"]:
-        verdict = judge(f"thought</think>\n```python\n{row['solution']}\n```", row["io"], limits=PATIENT)
-        assert verdict.correct, verdict
-        assert not judge(broken, row["io"]).correct
-
-
-@pytest.mark.parametrize("row", rows("code_leetcode.jsonl", quick=5))
-def test_leetcode(row):
-    verdict = judge(row["solution"], row["ground_truth"], limits=PATIENT)
-    assert verdict.correct, verdict
-    name = row["ground_truth"]["entry_point"].removeprefix("Solution().")
-    broken = f"{row['solution']}\nSolution.{name} = lambda *args, **kwargs: -987654321"
-    assert judge(broken, row["ground_truth"]).passed == 0
-
-
-@pytest.mark.parametrize("row", rows("code_stdio.jsonl", quick=3))
-def test_stdio(row):
-    verdict = judge(row["solution"], row["tests"], limits=PATIENT)
-    assert verdict.correct, verdict
-    assert not judge("print(-987654321)", row["tests"]).correct
-
-
-@pytest.mark.parametrize("row", rows("apps_samples.jsonl"))
-def test_apps(row):
-    for solution in row["solutions"]:
-        verdict = judge(solution, row["input_output"])
-        assert verdict.correct, verdict
-    assert not judge("def findKthPositive(*args): return -1", row["input_output"]).correct
-
-
-@pytest.mark.parametrize("row", rows("livecodebench_samples.jsonl"))
-def test_livecodebench(row):
-    assert judge(row["right"], row["input_output"]).correct
-    assert judge(row["wrong"], row["input_output"]).reason == "wrong answer"
-
-
-FOLDERS = {"<purelib>": sysconfig.get_paths()["purelib"], "<stdlib>": sysconfig.get_paths()["stdlib"]}
-
-
-@pytest.mark.parametrize("row", rows("sandbox_attacks.jsonl"))
-def test_attacks(row, monkeypatch):
-    monkeypatch.setenv("OR1LAB_CANARY", "canary-7f3a")
-    problem = dict(row["problem"])
-    if row["verdict"] == "fail" and problem["name"].startswith("impossible"):
-        numbers = [random.randrange(10**8, 10**9) for _ in problem["inputs"]]
-        problem["outputs"] = numbers if problem["mode"] == "functional" else [f"{number}\n" for number in numbers]
-    victim = Path("/tmp/or1lab_victim/keep")
-    victim.parent.mkdir(exist_ok=True)
-    victim.write_text("x")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(0.1)
-        source = row["code"].replace("@PORT@", str(server.getsockname()[1]))
-        verdict = judge(source, problem, limits=QUICK)
-        with pytest.raises(TimeoutError):
-            server.accept()
-        if problem["mode"] == "functional" and "class Solution" not in source:  # the same, as asserts
-            calls = zip(problem["inputs"], problem["outputs"], strict=True)
-            cases = [f"assert {problem['fn_name']}(*{given!r}) == {wanted!r}" for given, wanted in calls]
-            asserted = judge(source, {"assert_case": cases}, limits=QUICK)
-            assert asserted.correct == (row["verdict"] == "pass"), asserted
-            assert not is_error(asserted)
-    assert verdict.correct == (row["verdict"] == "pass"), verdict
-    assert not is_error(verdict)
-    for path in row["absent_paths"]:
-        for name, folder in FOLDERS.items():
-            path = path.replace(name, folder)
-        assert not Path(path).expanduser().exists()
-    assert victim.read_text() == "x"
-    marker = row["no_process_with"]
-    assert not marker or not any(marker in " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
-    assert not any(text in verdict.reason for text in row["output_must_not_contain"])
-    victim.unlink()
-    victim.parent.rmdir()
 
 
 def test_verdicts_are_the_same_from_several_threads():
