@@ -102,9 +102,11 @@ class Borrowed(Run):
 
     @property
     def manifest(self) -> dict[str, Any]:
+        """Of the run, under the study and arm it is borrowed for."""
         return {**super().manifest, **self.labels}
 
     def update_manifest(self, **changes: Any) -> None:
+        """Raises TypeError: the run belongs to another study."""
         raise TypeError("a borrowed run is for reading")
 
 

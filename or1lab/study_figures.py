@@ -103,6 +103,8 @@ class Spec(Strict):
 
 
 class Table(Strict):
+    """figures.yaml: the curves there are, and which figure has which."""
+
     curves: dict[str, Curve]
     figures: dict[str, Spec]
 
@@ -139,6 +141,7 @@ class Shelf:
 
     @cached_property
     def by_recipe(self) -> dict[str, Run]:
+        """The finished runs below the folder, by the hash of their recipe."""
         return by_recipe(self.folder)
 
     def arms(self, name: str) -> dict[str, dict[int, Run]]:
