@@ -40,9 +40,11 @@ class Cleaned:
 
     @property
     def bytes(self) -> int:
+        """Bytes that were freed, or would be with `dry_run`."""
         return sum(self.removed.values())
 
     def as_json(self) -> dict[str, Any]:
+        """Its fields and `bytes`, as `or1lab runs gc --json` prints them."""
         return {**asdict(self), "bytes": self.bytes}
 
 

@@ -150,6 +150,7 @@ class Curriculum:
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up `state_dict` of a checkpoint: ends of stages, visits, dropped problems, evaluations."""
         self.ends, self.visits, self.dropped = state["ends"], state["visits"], state["dropped"]
         self.evaluations = [(step, accuracy) for step, accuracy in state["evaluations"]]
 

@@ -107,6 +107,7 @@ def count_tests(tests: Any) -> int:
 
 
 def skipped_json(loaded: Loaded) -> dict[str, Any]:
+    """The rows that are no problems: how many, how often each reason, and the place of each."""
     return {
         "count": len(loaded.skipped),
         "reasons": dict(Counter(row.reason for row in loaded.skipped).most_common()),
@@ -120,6 +121,7 @@ def report(loaded: Loaded) -> dict[str, Any]:
 
 
 def show_stats(found: dict[str, Any], console: Console) -> None:
+    """Print what `report` has found; of domains, sources and licences the 20 most frequent."""
     total = found["problems"]
     table = Table("", "", "problems")
     for name in ("domain", "source", "licence"):
@@ -181,6 +183,7 @@ def pick(loaded: Loaded, n: int, id: str | None = None) -> list[Problem]:
 
 
 def show_problem(problem: Problem, console: Console) -> None:
+    """Print one problem; long texts are cut at LONG characters, control characters made visible."""
     def line(name: str, text: str, style: str = "") -> None:
         console.print(f"{name}: {cut(text)}", style=style, markup=False, highlight=False, soft_wrap=True)
 

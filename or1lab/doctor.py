@@ -75,21 +75,25 @@ def examine(quick: bool) -> list[Check]:
 
 
 def row(name: str, ok: bool, found: str, mend: str, otherwise: State = "wrong") -> Check:
+    """A check: without a mend where it is ok, else in the state `otherwise`."""
     return Check(name, "ok", found, "") if ok else Check(name, otherwise, found, mend)
 
 
 def package(name: str, wanted: str) -> Check:
+    """Is it installed, in a version that pyproject.toml asks for?"""
     version, why = installed(name), "; the trainer overrides its methods" if name == "trl" else ""
     found = (version or "missing") + f" ({wanted}{why})" * bool(wanted)
     return row(name, bool(version) and fits(version or "", wanted), found, setup())
 
 
 def complete(name: str, packages: dict[str, str], otherwise: State, mend: str) -> Check:
+    """Are all of these installed? Versions are not looked at."""
     missing = ", ".join(package for package in packages if not installed(package))
     return row(name, not missing, f"missing: {missing}" if missing else "present", mend, otherwise)
 
 
 def rollouts() -> Check:
+    """Which engine will sample, vLLM or transformers; wrong where vLLM has a wheel for this machine and is missing."""
     name, machine, slower = "rollout backend", platform.machine(), "transformers serves, slower than vLLM, which"
     here = {engine: wanted for engine, wanted in (pins("cpu") | pins("gpu")).items() if installed(engine)}
     if len(here) > 1:
@@ -103,6 +107,7 @@ def rollouts() -> Check:
 
 
 def companions(quick: bool) -> Check:
+    """torchvision and its like, which nothing here needs, and which break transformers if built for another torch."""
     here = [name for name in ("torchvision", "torchaudio", "torchcodec") if installed(name)]
     if not here:
         return Check("torchvision & co", "ok", "not installed, not needed", "")
@@ -113,6 +118,7 @@ def companions(quick: bool) -> Check:
 
 
 def devices(quick: bool) -> Check:
+    """CPU cores and GPUs, and whether torch's build fits them. `quick`: from files and nvidia-smi, without torch."""
     name, cores, build, gpus = "devices", f"{process.cores()} CPU cores", torch_build(), nvidia_gpus()
     seen = gpus if quick else output(sys.executable, "-c", GPUS)
     if seen is None:
@@ -145,10 +151,12 @@ def isolation() -> Check:
 
 
 def setup() -> str:
+    """The command that puts the locked packages in place."""
     return f"make setup{' DEVICE=gpu' if nvidia_gpus() else ''} -B"  # -B: make trusts its stamp of an earlier set-up
 
 
 def installed(name: str) -> str | None:
+    """Version of a package here, None where it is missing."""
     return next((found.version for found in metadata.distributions(name=name)), None)
 
 
@@ -178,6 +186,7 @@ def torch_build() -> str:
 
 @cache
 def nvidia_gpus() -> str:
+    """ "8 x NVIDIA H100" by nvidia-smi, "" where there is none; asked once a process."""
     names = (output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") or "").splitlines()
     return f"{len(names)} x {names[0]}" if names else ""  # those of one machine are alike
 

@@ -111,14 +111,17 @@ class Job:
 
     @property
     def name(self) -> str:
+        """`arm seed 100`; with the experiment before it in a sweep over several."""
         return f"{self.title} seed {self.seed}"
 
     @property
     def log(self) -> Path:
+        """What the job's process prints."""
         return self.folder / "train.log"
 
     @property
     def executed(self) -> Path:
+        """The notebook that papermill writes, outputs and traceback included."""
         return self.folder / "train.ipynb"
 
     @property

@@ -80,6 +80,7 @@ class Follower:
 
     @property
     def step(self) -> int:
+        """The newest training step that has a record; 0 before the first."""
         return next((record["step"] for record in reversed(self.records)), 0)
 
     @property

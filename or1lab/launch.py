@@ -51,6 +51,7 @@ class Place:
 
     @property
     def several(self) -> bool:
+        """Whether accelerate has to start processes, on this node or others."""
         return self.processes * self.nodes > 1
 
 

@@ -232,6 +232,8 @@ def _kill_descendants(pid: int) -> None:
 
 
 def main(source: str, output: str, parameters: str, parent: str) -> int:
+    """Execute `source` as `output` in this process; 0, or 1 with the error printed. The kernel ends with process
+    `parent`."""
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     try:
         with held(Path(output).parent / JOB_LOCK, f"another process is executing {output}"):

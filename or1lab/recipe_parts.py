@@ -15,10 +15,14 @@ def knob(default: Any, what: str, source: str, **limits: Any) -> Any:
 
 
 class Strict(BaseModel):
+    """A model that knows no other keys, cannot be changed, and holds no infinity or NaN."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Part(Strict):
+    """One source of a mix."""
+
     source: str = Field(description="as data.source")
     weight: float = Field(1.0, description="its share of the problems, relative to the others'", gt=0)
     options: dict[str, Any] = {}
@@ -70,6 +74,8 @@ class Convergence(Strict):
 
 
 class Stage(Strict):
+    """One context: how long, and what of the recipe it sets otherwise. None: as in the recipe."""
+
     steps: Positive = Field(description="training steps of this stage; with until_converged, the most it may take")
     until_converged: Convergence | None = Field(None, description="end the stage once accuracy has stopped rising")
     T: Positive | None = Field(None, description="limit on the response, tokens")
@@ -86,6 +92,8 @@ class Stage(Strict):
 
 
 class Rollout(Strict):
+    """The engine that samples. But for `backend`, `max_num_seqs` and its memory it is no part of a run's identity."""
+
     backend: Literal["auto", "vllm", "transformers"] = knob("auto", "engine; auto = vLLM where it is installed", "ours")
     max_num_seqs: Positive = knob(256, "sequences decoded together", "ours")
     gpu_memory_utilization: float = knob(0.35, "share of GPU memory for the engine (colocated)", "ours", gt=0, le=0.95)
@@ -116,11 +124,15 @@ class Eval(Strict):
 
 
 class Checkpoint(Strict):
+    """How often a run can go on from. No part of its identity."""
+
     every: int = knob(20, "training steps between checkpoints; 0 = none but the final model", "released code", ge=0)
     keep: Positive = knob(1, "checkpoints kept", "ours")
 
 
 class Guard(Strict):
+    """What is watched while a run trains. No part of its identity."""
+
     entropy_below: float | None = knob(None, "speak below this rollout entropy, nats per token", "ours", gt=0)
     entropy_above: float | None = knob(None, "speak above this rollout entropy, nats per token", "ours", gt=0)
     truncated_above: float | None = knob(None, "speak above this share of truncated responses", "ours", ge=0, lt=1)

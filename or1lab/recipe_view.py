@@ -120,6 +120,7 @@ def arithmetic(recipe: Recipe) -> list[str]:
 
 
 def as_json(name: str, overrides: list[str]) -> dict[str, Any]:
+    """The resolved recipe, N_SGD of each stage, and of every key who set it and by what source."""
     recipe, table = rows(name, overrides)
     stages = [recipe.stage(i) for i in range(len(recipe.stages))]
     return {
@@ -131,6 +132,7 @@ def as_json(name: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def show(name: str, overrides: list[str], console: Console) -> None:
+    """Print the same as a table, dim where a key stands at its default, and the arithmetic of the stages."""
     recipe, table = rows(name, overrides)
     view = Table(title=f"{recipe.name}", title_justify="left")
     for column in ("knob", "value", "set by", "source"):

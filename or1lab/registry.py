@@ -68,6 +68,7 @@ class Comparison:
 
     @property
     def inside(self) -> bool:
+        """Whether the reported score lies in our 95% interval, ends included."""
         return self.low - 1e-9 <= self.reported.value / 100 <= self.high + 1e-9
 
     def __str__(self) -> str:
@@ -80,6 +81,7 @@ class Comparison:
         return "\n".join([first, *(f"not as reported: {one}" for one in self.differences), *self.notes])
 
     def as_json(self) -> dict[str, Any]:
+        """Its fields and `inside`. Ours are shares of 0 to 1, reported is percent."""
         return {**asdict(self), "inside": self.inside}
 
 

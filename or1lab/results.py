@@ -33,6 +33,7 @@ class Shelf:
 
     @cached_property
     def by_recipe(self) -> dict[str, Run]:
+        """The finished runs below the folder, by the hash of their recipe."""
         return by_recipe(self.folder)
 
     def has(self, name: str) -> bool:

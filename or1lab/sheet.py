@@ -69,6 +69,7 @@ class Sheet:
 
     @property
     def cells(self) -> list[Cell]:
+        """All of them, row by row."""
         return [cell for rows in self.groups.values() for row in rows for cell in row]
 
     @property
@@ -89,6 +90,7 @@ class Sheet:
         return f"**{text}**" if cell.read == "ours" and "[" in text else text
 
     def markdown(self) -> str:
+        """Title, table, footnotes, key and notes as markdown; what is ours and has an interval is bold."""
         rows = []
         for name, group in self.groups.items():
             if name:

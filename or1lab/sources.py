@@ -183,6 +183,7 @@ def read_problems(source: str, options: Mapping[str, Any] | None = None) -> list
 
 
 def problems_hash(problems: Sequence[Problem]) -> str:
+    """Identity of problems in their order, every field included; `data_hash` of a manifest."""
     plain = json.dumps([problem.model_dump() for problem in problems], sort_keys=True)
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
 

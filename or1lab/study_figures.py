@@ -103,6 +103,8 @@ PLAIN = Spec(panels=(Panel(curve="entropy"), Panel(curve="accuracy")))
 
 
 class Table(Strict):
+    """figures.yaml: the curves there are, and which figure has which."""
+
     curves: dict[str, Curve]
     figures: dict[str, Spec]
 

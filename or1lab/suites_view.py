@@ -36,6 +36,7 @@ def registry() -> list[dict[str, Any]]:
 
 
 def show_suites(console: Console) -> None:
+    """Print every suite with version, size, samples a problem and limit (tokens)."""
     table = Table(Column("suite", no_wrap=True))
     for title in ("version", "problems", "k", "limit"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -50,6 +51,7 @@ def show_suites(console: Console) -> None:
 
 
 def show_models(console: Console) -> None:
+    """Print the registry's models with what the paper's Table 13 reports of them, percent."""
     first = next(iter(models().values())).reported
     table = Table(Column("model", no_wrap=True))
     for suite, one in first.items():

@@ -55,6 +55,7 @@ def printable_anywhere() -> None:
 
 
 def print_json(value: Any) -> None:
+    """Print to standard output; what JSON does not know, such as paths, as text."""
     print(jsonlib.dumps(value, indent=2, default=str))
 
 

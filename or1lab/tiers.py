@@ -51,7 +51,7 @@ def at_tier(experiment: Experiment, tier: str) -> Experiment:
     if not is_at(experiment, tier):
         raise UsageError(
             f"the experiment '{experiment.name}' cannot run at the tier {tier}: neither its paper nor its scale block "
-            f"says what the arm '{experiment.baseline}' is with a real model"
+            f"says what the arm '{experiment.baseline}' is with a real model (docs/add_study.md#with-real-models)"
         )
     arms = {arm: Arm(set=told[arm]) for arm in experiment.arms if arm in told}
     settings = _baseline() | paper.settings | scale.set

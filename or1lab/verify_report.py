@@ -40,19 +40,24 @@ class Case:
 
 @dataclass
 class Report:
+    """Cases of a file with their verdicts. A case under `policy` is one where judges may differ: counted apart."""
+
     cases: list[Case] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)  # one message a line that was skipped
     seconds: float = 0.0
 
     def counted(self, policy: bool = False) -> list[tuple[Case, Verdict]]:
+        """The cases that have an expected verdict."""
         pairs = zip(self.cases, self.verdicts, strict=True)
         return [(case, found) for case, found in pairs if case.expected is not None and case.policy == policy]
 
     def unlike(self, policy: bool = False) -> list[tuple[Case, Verdict]]:
+        """Those whose verdict is not the expected one, or is none."""
         return [(case, found) for case, found in self.counted(policy) if not _agree(case, found)]
 
     def by_category(self) -> dict[str, dict[str, int]]:
+        """Category -> counts. A verdict that is an error agrees with nothing and is no false negative."""
         rows: dict[str, dict[str, int]] = {}
         for case, found in sorted(self.counted(), key=lambda pair: pair[0].category):
             row = rows.setdefault(case.category, {"cases": 0, "agree": 0, "false positives": 0, "false negatives": 0})
@@ -63,6 +68,7 @@ class Report:
         return rows
 
     def total(self) -> dict[str, int]:
+        """The sums over the categories."""
         total = {"cases": 0, "agree": 0, "false positives": 0, "false negatives": 0}
         for row in self.by_category().values():
             total = {key: total[key] + row[key] for key in total}
@@ -154,6 +160,7 @@ def described(verdict: Verdict) -> str:
 
 
 def as_json(report: Report) -> dict[str, Any]:
+    """The report as `--json` prints it: counts, reasons, each disagreement, lines that were skipped."""
     def rows(pairs: list[tuple[Case, Verdict]]) -> list[dict[str, Any]]:
         return [
             {"id": case.id, "line": case.line, "category": case.category, "gold": case.gold, "pred": short(case.shown),
@@ -174,6 +181,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def show(report: Report, console: Console) -> None:
+    """Print the table by category, the reasons, each disagreement and each line that was skipped."""
     table = Table("category", "cases", "agree", "false positives", "false negatives")
     for name, row in report.by_category().items():
         table.add_row(escape(short(name)), *map(str, row.values()))

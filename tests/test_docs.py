@@ -21,9 +21,12 @@ import yaml
 import or1lab
 from or1lab import cli
 from or1lab.data.load import read
+from or1lab.errors import UsageError
+from or1lab.experiment import Experiment, expand
 from or1lab.recipe import ROOT, load_recipe
 from or1lab.rewards import get_reward
 from or1lab.sweep import run_sweep
+from or1lab.tiers import TIERS, at_tier
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
@@ -92,6 +95,19 @@ def test_the_studies_of_the_pages_resolve(page, tmp_path):
     jobs = run_sweep(file, dry_run=True, out=tmp_path).outcomes
     assert len(jobs) == 6 and {o.job.experiment.baseline for o in jobs} < {o.job.arm for o in jobs}
     assert page != "CONTRIBUTING.md" or len(text.splitlines()) <= 10
+
+
+def test_the_scale_block_of_the_page_is_that_of_a_real_model(tmp_path):
+    told = yaml.safe_load(blocks(DOCS / "add_study.md", "yaml")[0])
+    assert {key: told[key] for key in told if key != "scale"} == yaml.safe_load(blocks(DOCS / "tutorial.md", "yaml")[0])
+    for tier in TIERS[1:]:
+        narrow, wide = expand(at_tier(Experiment.model_validate(told), tier), seeds=[0])
+        recipe = wide.recipe
+        assert (recipe.D_R, recipe.D_T, recipe.gs, recipe.T, recipe.lr, recipe.beta) == (64, 16, 16, 16384, 1e-6, 0.0)
+        assert (recipe.N_SGD, recipe.total_steps, recipe.entropy, recipe.tau) == (4, 300, "none", 1.0)
+        assert (narrow.recipe.clip_high, recipe.clip_high, recipe.checkpoint.every) == (0.2, 0.4, 20)
+    with pytest.raises(UsageError, match="docs/add_study.md#with-real-models"):
+        at_tier(Experiment.model_validate(told | {"scale": None}), "7b")
 
 
 def test_the_panels_of_the_tutorial_are_curves_there_are():

@@ -31,6 +31,7 @@ class Refused:
     error: str
 
     def poll(self) -> str:
+        """Its error: such a job has ended before it began."""
         return self.error
 
 

@@ -44,9 +44,12 @@ class Local:
         self.threads = 1 if jobs > 1 else None
 
     def start(self, tasks: list[Task]) -> list[Handle]:
+        """A process each, with its own GPUs in CUDA_VISIBLE_DEVICES; they come back to the pool when `poll` sees
+        its end."""
         return [handed(lambda task: _Process(task, self), task) for task in tasks]
 
     def close(self, left: Sequence[Handle]) -> None:
+        """End what still runs, kernels included: a local job does not outlive its sweep."""
         notebooks.end(h.process for h in left if isinstance(h, _Process))
 
 

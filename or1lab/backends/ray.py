@@ -60,9 +60,11 @@ class Ray:
             raise Or1labError(f"--gpus {gpus}, but no node of the Ray cluster has more than {most} (`ray status`)")
 
     def start(self, tasks: list[Task]) -> list[Handle]:
+        """A Ray task each; Ray starts it again on another node where its own is lost."""
         return [handed(lambda task: _Remote(task.handed_to("Ray"), self.options), task) for task in tasks]
 
     def close(self, left: Sequence[Handle]) -> None:
+        """Cancel what has not ended, and leave the cluster (it goes on, unless this sweep started it)."""
         for handle in left:
             if isinstance(handle, _Remote):
                 ray.cancel(handle.result, force=True)

@@ -154,6 +154,7 @@ class Files(NamedTuple):
 
     @classmethod
     def of(cls, out: Path, number: int, name: str) -> Files:
+        """Paths of stage `number`, counted from 0 with reading, below `out`/stages."""
         return cls(*(out / "stages" / f"{number}-{name}.{kind}" for kind in ("jsonl", "removed", "json")))
 
 

@@ -122,6 +122,7 @@ class Lines:
             self.known = {row["key"]: row for row in map(json.loads, whole.splitlines())}
 
     def add(self, row: dict[str, Any]) -> None:
+        """Append a row (plain data with a `key`) to the file and to `known`; a later row of the same key counts."""
         with self.path.open("ab") as file:
             file.write(json.dumps(row).encode() + b"\n")
         self.known[row["key"]] = row

@@ -95,6 +95,7 @@ def answered(prompt: str, *extras: str, id: str | None = None) -> Callable[[Row]
 
 
 def numinamath(row: Row) -> dict[str, Any]:
+    """NuminaMath-1.5. ValueError for proofs and rows without an answer, which no verifier can judge."""
     if row["question_type"] == "proof" or text(row["answer"]).lower() == "proof":
         raise ValueError("a proof: no answer to verify")
     if text(row["answer"]).lower() in ("", "notfound"):
@@ -105,6 +106,7 @@ def numinamath(row: Row) -> dict[str, Any]:
 
 
 def subsets(value: Any) -> Callable[[Row], bool]:
+    """Whether a row is of these: "paper" (the seven of section 6.1), "a,b" or a list. UsageError for an unknown one."""
     names = PAPER_SUBSETS if value == "paper" else value.split(",") if isinstance(value, str) else tuple(value)
     known = (*PAPER_SUBSETS, "cn_k12", "orca_math", "synthetic_math", "synthetic_amc", "metamath")
     check_names(names, known, "subset of NuminaMath-1.5")
@@ -112,11 +114,13 @@ def subsets(value: Any) -> Callable[[Row], bool]:
 
 
 def omnimath(row: Row) -> dict[str, Any]:
+    """Omni-MATH; topics, level of difficulty and competition go to `meta`."""
     fields = answered("problem", "difficulty")(row)
     return fields | {"meta": fields["meta"] | {"topics": list(row["domain"] or []), "competition": row["source"]}}
 
 
 def gsm8k(row: Row) -> dict[str, Any]:
+    """GSM8K: gold is what stands behind ####, the text before it the solution. ValueError without ####."""
     worked, mark, answer = text(row["answer"]).rpartition("####")
     if not mark:
         raise ValueError("no final answer after ####")
@@ -137,6 +141,7 @@ def skywork_difficulty(row: Row) -> dict[str, dict[str, int]]:
 
 
 def skywork(row: Row) -> dict[str, Any]:
+    """What both Skywork sets share: prompt, difficulty, origin. ValueError unless the prompt is one user message."""
     prompts = row["prompt"]
     if [message["role"] for message in prompts] != ["user"]:
         raise ValueError("the prompt is not one user message")
@@ -148,6 +153,7 @@ def skywork(row: Row) -> dict[str, Any]:
 
 
 def skywork_math(row: Row) -> dict[str, Any]:
+    """`ground_truth` is a JSON list of accepted answers, or the answer itself."""
     truth = row["reward_model"]["ground_truth"]
     try:
         golds = json.loads(truth)
@@ -159,6 +165,7 @@ def skywork_math(row: Row) -> dict[str, Any]:
 
 
 def skywork_code(row: Row) -> dict[str, Any]:
+    """`ground_truth` is a JSON record of tests. ValueError where it holds none."""
     return skywork(row) | {"tests": record(row["reward_model"]["ground_truth"])}
 
 
@@ -190,6 +197,7 @@ def programming(question: str | None, starter: str | None) -> str:
 
 
 def taco(row: Row) -> dict[str, Any]:
+    """TACO, standard input and functions alike; the first published solution is kept. ValueError without tests."""
     solutions = json.loads(row["solutions"] or "[]")
     return {
         "prompt": programming(row["question"], row["starter_code"]),
@@ -200,6 +208,7 @@ def taco(row: Row) -> dict[str, Any]:
 
 
 def leetcode(row: Row) -> dict[str, Any]:
+    """LeetCodeDataset: tests are asserts in `check(entry_point)`; its prompt is asked as published."""
     return {
         "id": row["task_id"],
         "prompt": row["query"],
@@ -233,11 +242,13 @@ def function(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def humaneval(row: Row) -> dict[str, Any]:
+    """HumanEval, read as `function` does. A missing column is named."""
     columns = {name: row[name] for name in ("prompt", "test", "entry_point", "canonical_solution")}  # missing: named
     return function(columns) | {"id": row["task_id"]}
 
 
 def livecodebench(row: Row) -> dict[str, Any]:
+    """LiveCodeBench: public and hidden tests together; `meta` has the contest's date. ValueError without tests."""
     tests = json.loads(row["public_test_cases"]) + private_tests(row["private_test_cases"])
     found = {"inputs": [test["input"] for test in tests], "outputs": [test["output"] for test in tests]}
     if function := json.loads(row["metadata"] or "{}").get("func_name"):

@@ -108,6 +108,7 @@ def save_state(checkpoint: Path, **state: Any) -> None:
 
 
 def load_state(checkpoint: str | Path) -> dict[str, Any]:
+    """What `save_state` wrote. Whether the checkpoint is whole is `damage`'s to say, beforehand."""
     return json.loads((Path(checkpoint) / STATE).read_text(encoding="utf-8"))
 
 

@@ -55,4 +55,5 @@ class Guards:
         return dict(self.rows)
 
     def load_state_dict(self, rows: dict[str, int]) -> None:
+        """Go on counting from the `state_dict` of a checkpoint."""
         self.rows = dict(rows)

@@ -37,10 +37,12 @@ class LossOutput:
 
     @property
     def clip_low_frac(self) -> Tensor:
+        """Share of the response tokens held at the ratio floor; 0 where there is no token."""
         return self.clip_low / self.tokens.clamp(min=1)
 
     @property
     def clip_high_frac(self) -> Tensor:
+        """Share of the response tokens held at the ratio ceiling; 0 where there is no token."""
         return self.clip_high / self.tokens.clamp(min=1)
 
     @property

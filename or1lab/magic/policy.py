@@ -40,14 +40,17 @@ class Policy:
 
     @property
     def device(self) -> torch.device:
+        """Where this process's parameters and micro-batches lie."""
         return self.accelerator.device
 
     @property
     def processes(self) -> int:
+        """How many share the weights and deal the micro-batches among them; 1 without accelerate."""
         return self.accelerator.num_processes
 
     @property
     def rank(self) -> int:
+        """Of this process, from 0."""
         return self.accelerator.process_index
 
     def forward(self, ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

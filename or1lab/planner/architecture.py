@@ -22,6 +22,9 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 @dataclass(frozen=True)
 class Architecture:
+    """The sizes of a decoder by its `config.json`; letters as in docs/scale.md. Everything the planner knows of a
+    model."""
+
     name: str
     layers: int
     hidden: int  # H
@@ -48,6 +51,7 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
+        """All of them: embeddings (twice where the head is not tied), layers, the last norm."""
         embeddings = self.head * (1 if self.tied else 2)
         return embeddings + self.layers * (self.layer + self.vectors) + self.hidden
 

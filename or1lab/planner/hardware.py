@@ -43,6 +43,7 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
+        """A CPU has no link to a host."""
         return self.host > 0
 
 
@@ -56,6 +57,7 @@ class Cluster:
 
     @property
     def nodes(self) -> int:
+        """The last one may be only partly used."""
         return -(-self.gpus // self.per_node)
 
     def rate(self, gpus: int) -> float:

@@ -50,6 +50,7 @@ class Law:
         return np.repeat(rng.permutation(lengths)[:, None], responses, axis=1)
 
     def plain(self) -> dict[str, Any]:
+        """As JSON has it: median and sigma, or how many groups were measured."""
         return {"source": self.source, "prompt": self.prompt, "kept": self.kept} | (
             {"median": self.median, "sigma": self.sigma} if self.groups is None else {"groups": len(self.groups)}
         )

@@ -38,6 +38,9 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan:
+    """A recipe, a model's sizes, machines, their layout and a law of lengths; what follows from them, worked out
+    when asked."""
+
     recipe: Recipe
     a: Architecture
     cluster: Cluster
@@ -46,14 +49,17 @@ class Plan:
 
     @cached_property
     def update(self) -> Parts:
+        """Bytes of a GPU by part at the peak of the update."""
         return memory.update(self.a, self.recipe, self.cluster, self.layout)
 
     @cached_property
     def rollout(self) -> Parts:
+        """Bytes of a GPU by part at the peak of the rollout."""
         return memory.rollout(self.a, self.recipe, self.cluster, self.layout)
 
     @property
     def peak_gib(self) -> float:
+        """GiB of a GPU in the worse of the two phases."""
         return max(sum(self.update.values()), sum(self.rollout.values())) / GIB
 
     @property
@@ -93,10 +99,12 @@ class Plan:
 
     @property
     def fits(self) -> bool:
+        """Whether update, rollout and the engine's own share all find room."""
         return not self.complaints
 
     @cached_property
     def stages(self) -> list[StagePlan]:
+        """Times of every stage. They are worked out whether it fits or not."""
         return [self._stage(i) for i in range(len(self.recipe.stages))]
 
     @cached_property
@@ -107,6 +115,7 @@ class Plan:
 
     @property
     def sampling_hours(self) -> float:
+        """Hours of the rollouts t_R alone, over all stages; no evaluations."""
         return sum(s.steps * r.seconds for s, r in zip(self.recipe.stages, self.rollouts, strict=True)) / 3600
 
     def _job(self, stage: Recipe) -> times.Job:
@@ -114,10 +123,12 @@ class Plan:
 
     @property
     def hours(self) -> float:
+        """Of the whole run, final evaluation included; without rewards, checkpoints, start-up."""
         return sum(stage.hours for stage in self.stages) + self._evaluation(final=True) / 3600
 
     @property
     def gpu_hours(self) -> float:
+        """`hours` times all GPUs, those of a rollout server included."""
         return self.hours * self.cluster.gpus
 
     def _stage(self, i: int) -> StagePlan:

@@ -23,6 +23,7 @@ class Suggestion:
     plan: Plan = field(repr=False)
 
     def plain(self) -> dict[str, Any]:
+        """As `or1lab plan --json` has it; t_R of the first stage, seconds."""
         p = self.plan
         return {
             "change": self.change, "why": self.why, "peak_gib": p.peak_gib, "t_R": p.stages[0].t_R, "hours": p.hours,

@@ -32,6 +32,7 @@ class Job:
 
     @property
     def checkpointed(self) -> bool:
+        """Whether a backward pass runs each layer's forward pass again: on GPUs it does."""
         return self.cluster.device.is_gpu
 
 

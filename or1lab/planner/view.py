@@ -12,6 +12,7 @@ from or1lab.planner.suggest import Suggestion
 
 
 def show(p: Plan, better: list[Suggestion], console: Console) -> None:
+    """Print a plan: memory by part, stages, what does not fit and by how much, then the suggestions."""
     def say(text: str, style: str | None = None) -> None:
         console.print(text, style=style, highlight=False, markup=False)
 

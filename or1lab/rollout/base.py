@@ -34,6 +34,8 @@ class Sample:
 
 
 class Engine(Protocol):
+    """What samples responses: vLLM or transformers here, or a server. One that can also has `stream`."""
+
     name: str
     alarms: list[str]  # warnings that a run keeps in its manifest
 

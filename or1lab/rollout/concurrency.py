@@ -58,10 +58,12 @@ class Concurrency:
 
 
 def shortened(error: Exception) -> str:
+    """What an error says, in 200 characters."""
     return textwrap.shorten(str(error), 200, placeholder="…")
 
 
 def no_cache(error: Exception) -> bool:
+    """Whether vLLM says that not even one sequence finds room in its cache: fewer together are no help then."""
     return any(words in str(error) for words in NO_CACHE)
 
 

@@ -28,6 +28,7 @@ class Asked:
 
     @property
     def place(self) -> Place:
+        """By this a stored response is known."""
         return self.problem.id, self.sample
 
 
@@ -42,6 +43,8 @@ class Response:
 
 
 class Sampler(Protocol):
+    """What answers an evaluation's questions: an engine of ours, or a server."""
+
     name: str
 
     def sample(self, asked: Sequence[Asked], stored: Container[Place]) -> Iterator[list[Response]]:
@@ -59,6 +62,8 @@ class Offline:
         self.temperature, self.limit, self.batch = temperature, limit, batch
 
     def sample(self, asked: Sequence[Asked], stored: Container[Place]) -> Iterator[list[Response]]:
+        """One by one where the engine streams. Else `batch` together, those stored included, so that the same are
+        drawn."""
         streams = hasattr(self.engine, "stream")
         size = len(asked) if streams else self.batch
         for start in range(0, len(asked), size):

@@ -29,6 +29,7 @@ class Served:
         self.request = {"model": model, "temperature": temperature, "top_p": top_p, "max_tokens": limit, "n": 1}
 
     def sample(self, asked: Sequence[Asked], stored: Container[Place]) -> Iterator[list[Response]]:
+        """One request a response, yielded as it comes. Raises Or1labError once a request has failed for good."""
         for response in gather(self._ask, [one for one in asked if one.place not in stored], self.workers):
             yield [response]
 

@@ -57,6 +57,7 @@ class ServerEngine:
         return self.client._get(self.address + path)
 
     def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
+        """A request a group, REQUESTS at a time. Only the first process asks; the others get empty groups."""
         if not self.first:
             return [[] for _ in requests]
         with ThreadPool(min(REQUESTS, max(1, len(requests)))) as threads:  # an error or Ctrl-C waits for none of them
@@ -87,6 +88,7 @@ class ServerEngine:
         ]
 
     def sync(self, named_weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Weights over NCCL in messages of PART bytes; then the server forgets its prefix cache. Raises Or1labError."""
         if not self.first:
             for _ in named_weights:  # gathering sharded ones is everybody's work
                 pass

@@ -39,6 +39,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
+        """Whether this is the one that writes the run folder."""
         return self.rank == 0
 
     def wait(self) -> None:
@@ -108,6 +109,7 @@ class Shared:
         self.engine, self.unit, self.name, self.alarms = engine, unit, engine.name, engine.alarms
 
     def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
+        """The samples of all requests, in every process; each engine does its share. `alarms` are those of all."""
         samples = divided(lambda own: self.engine.generate(own, tau=tau, T=T), requests, unit=self.unit)
         if processes() > 1:
             everyones: list[Any] = [None] * processes()
@@ -118,9 +120,11 @@ class Shared:
         return samples
 
     def sync(self, named_weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Every process hands the weights to its own engine."""
         self.engine.sync(named_weights)
 
     def sleep(self) -> None:
+        """Every engine gives its memory back."""
         self.engine.sleep()
 
 

@@ -48,6 +48,7 @@ class TransformersEngine:
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
+        """`max_num_seqs` rows at a time, one random stream a batch: what is sampled together belongs to the draw."""
         rows = [(request.prompt_ids, seed) for request in requests for seed in request.seeds]
         samples: list[Sample] = []
         while batch := rows[len(samples) : len(samples) + self.concurrency.now]:
@@ -103,6 +104,7 @@ class TransformersEngine:
         return tokens[: next((i + 1 for i, token in enumerate(tokens) if token in self.eos_ids), len(tokens))]
 
     def sync(self, named_weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Copy by name into the parameters of its own model."""
         own = dict(self.model.named_parameters())
         with torch.no_grad():
             for name, weight in named_weights:

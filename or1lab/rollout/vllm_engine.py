@@ -95,6 +95,8 @@ class VllmEngine:
             torch.cuda.empty_cache()
 
     def generate(self, requests: Sequence[Request], *, tau: float, T: int) -> list[list[Sample]]:
+        """Each response has its own seed: which are sampled together does not matter. Half as many where memory
+        runs out."""
         asked = self._asked(requests, tau, T, logprobs=0)
         while True:
             try:
