@@ -71,7 +71,7 @@ def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve], width: float
                 x = X.get(curve.x, "")
                 if whose == "paper":
                     told, place, x = part[part["read"] != "ours"], places(panel.paper), panel.paper_x or x
-                    notes.setdefault(told["read"].iloc[0], []).append(place)
+                    notes.setdefault(told["read"].iloc[0], []).extend(panel.paper)
                     _theirs(axes, told, curve, looks)
                     _dress(axes, f"Paper, {place}", x, panel.paper_label or curve.label)
                     stages, target = spec.switch, spec.target
@@ -204,7 +204,8 @@ def places(places: tuple[str, ...]) -> str:
     """`figure_17/accuracy`, `figure_16/accuracy` -> Figures 17 and 16."""
     items = list(dict.fromkeys(place.partition("/")[0] for place in places))
     kind = items[0].partition("_")[0].capitalize() + "s" * (len(items) > 1)
-    return f"{kind} {' and '.join(item.partition('_')[2] for item in items)}"
+    *before, last = (item.partition("_")[2] for item in items)
+    return f"{kind} {' and '.join(filter(None, [', '.join(before), last]))}"
 
 
 def _legend(made: Figure, frame: pd.DataFrame, looks: dict[str, dict[str, Any]], spec: Spec, width: float) -> None:
@@ -235,7 +236,7 @@ def _note(frame: pd.DataFrame, spec: Spec, notes: dict[str, list[str]], width: f
     lines = []
     for read, told in (("eye", BY_EYE), ("printed", PRINTED)):
         if read in notes:
-            lines.append(told.format(", ".join(dict.fromkeys(notes[read]))))
+            lines.append(told.format(places(tuple(notes[read]))))
     lines.append(OURS if notes else OURS[len("Filled: ours, ") :].capitalize())
     if spec.switch or any(frame.attrs["switches"].values()):
         lines.append(STAGES)
