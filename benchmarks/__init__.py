@@ -6,6 +6,8 @@
     python -m benchmarks.judge     the code judge, as a ratio to the same programs without isolation
     python -m benchmarks.coverage  no speed: how often the 95% intervals of the estimators hold the truth
     python -m benchmarks.ledger    nor here: how often the claims ledger errs, and what it finds
+
+docs/benchmarks.md has the others.
 """
 
 import contextlib

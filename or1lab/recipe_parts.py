@@ -25,7 +25,7 @@ class Part(Strict):
 
     source: str = Field(description="as data.source")
     weight: float = Field(1.0, description="its share of the problems, relative to the others'", gt=0)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({}, description="as data.options")
 
 
 class Data(Strict):

