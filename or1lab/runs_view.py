@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,15 @@ def listing(root: Path, wanted: tracker.Wanted, console: Console, emit: Emit, ex
         console.print(f"wrote {export} (runs: {len(rows)})", highlight=False, markup=False, soft_wrap=True)
         return
     more = {name: name.replace("/", "/\n") for name in tracker.sorted_by(wanted) if name not in (*COLUMNS, "seed")}
-    columns = {name: title for name, title in COLUMNS.items() if not more or name != "seconds"} | more  # 80 columns
-    if console.width < NARROW:
-        columns = {name: title for name, title in columns.items() if name in FEW or name in more}
+    fit = FEW if console.width < NARROW else [name for name in COLUMNS if not more or name != "seconds"]  # 80 columns
+    columns = {name: COLUMNS[name] for name in fit} | more
+    room = console.width - 8 - sum(max(map(len, title.split("\n"))) + 3 for title in columns.values())
     table = Table(Column(f"run in {root}", overflow="fold"))
-    for name, title in columns.items():
-        words = title == "state"
-        table.add_column(title, justify="left" if words else "right", overflow="fold", no_wrap=name not in more)
+    for key, head in columns.items():
+        table.add_column(head, justify="left" if head == "state" else "right", overflow="fold", no_wrap=key not in more)
     for row in rows:
-        within = str(Path(row["folder"]).relative_to(root))
+        path = str(Path(row["folder"]).relative_to(root)).replace("/", "/ ")  # broken behind a slash, if at all
+        within = "\n".join(textwrap.wrap(path, max(room, 1), break_on_hyphens=False)).replace("/ ", "/")
         table.add_row(within if within != "." else row["folder"], *(_cell(row.get(name), ".3f") for name in columns))
     console.print(table if rows else f"no runs in {root}", markup=False)
 

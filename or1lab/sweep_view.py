@@ -9,7 +9,7 @@ from typing import Self
 from rich import box
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from or1lab.experiment import Experiment, Outcome
 from or1lab.store import Run
@@ -24,10 +24,10 @@ def print_grid(console: Console, outcomes: list[Outcome], seconds: dict[str, flo
     """The dry run: what each job would be, how it stands and how long it should take."""
     experiment = outcomes[0].job.experiment
     console.print(f"{experiment.title}\n{experiment.question}", markup=False, highlight=False)
-    table = Table("arm", "seed", "N_SGD", "steps", "state", "time", "sets")
+    arm, sets = (Column(name, overflow="fold") for name in ("arm", "sets"))
+    table = Table(arm, "seed", "N_SGD", "steps", "state", "time", sets, box=None, pad_edge=False, collapse_padding=True)
     for outcome in outcomes:
-        job = outcome.job
-        needs = seconds[job.name]
+        job, needs = outcome.job, seconds[outcome.job.name]
         table.add_row(
             job.title, str(job.seed), str(job.recipe.N_SGD), str(job.recipe.total_steps), outcome.state,
             "?" if needs is None else duration(needs), " ".join(job.overrides),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -64,6 +65,12 @@ class Page:
 
     def picture(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+    def keep(self, name: str) -> None:
+        """A picture into the folder that the variable OR1LAB_SCREENSHOTS names, if it is set."""
+        if folder := os.environ.get("OR1LAB_SCREENSHOTS"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.picture(Path(folder) / f"{name}.png")
 
     def pdf(self, path: Path) -> None:
         printed = self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=False)

@@ -1,6 +1,6 @@
 """Every notebook in JupyterLab, in a browser: all cells run, figures are drawn, sliders and tables answer.
 
-Pictures of each notebook go to the folder that the variable OR1LAB_SCREENSHOTS names, if it is set.
+Pictures of each notebook are kept where OR1LAB_SCREENSHOTS says.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import json
 import os
 import time
 import urllib.request
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -98,7 +97,7 @@ def run_all(page: Page, seconds: float) -> None:
 
 def photographed(page: Page, name: str) -> None:
     """The whole notebook, in a window as high as it is."""
-    if folder := os.environ.get("OR1LAB_SCREENSHOTS"):
+    if "OR1LAB_SCREENSHOTS" in os.environ:
         ends = f"[{NOTEBOOK}.content.widgets[0], {NOTEBOOK}.content.widgets.at(-1)].map(cell => cell.node)"
         height = page.ask(f"(([a, b]) => b.getBoundingClientRect().bottom - a.getBoundingClientRect().top)({ends})")
         page.ask(f"{ends}[0].scrollIntoView(); 1")
@@ -110,8 +109,7 @@ def photographed(page: Page, name: str) -> None:
             mobile=False,
         )
         time.sleep(1)
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.picture(Path(folder) / f"{name}.png")
+        page.keep(name)
 
 
 def closed(lab) -> None:
@@ -140,8 +138,34 @@ def test_a_notebook_runs_in_jupyterlab(name, lab):
         closed(lab)
 
 
-def test_the_quickstart_trains_a_policy_and_its_sliders_redraw_its_figures(lab):
-    """From opening to a trained policy; the times are printed (pytest -s): a busy machine is no reason to fail."""
+RIGHT, LEFT = ("ArrowRight", 39), ("ArrowLeft", 37)
+WATCHED = """(area => {
+  const shown = () => [area.querySelector("img")?.src, area.querySelector("pre")?.textContent];
+  const before = shown();
+  let begun;
+  window.redrawn = 0;
+  document.addEventListener("keydown", () => begun = performance.now(), {capture: true, once: true});
+  const watch = new MutationObserver(() => {
+    if (window.redrawn || !shown().every((one, i) => one && one !== before[i])) return;
+    window.redrawn = performance.now() - begun;
+    watch.disconnect();
+  });
+  watch.observe(area, {subtree: true, childList: true, characterData: true, attributes: true});
+})"""
+
+
+def moved(page: Page, handle: str, key: str, code: int) -> float:
+    """Move a slider by a key: seconds until its picture and the words below it are others, by the page's own clock."""
+    page.ask(f"{handle}.focus(); {WATCHED}({handle}.closest('.jp-OutputArea')); 1")
+    for kind in ("rawKeyDown", "keyUp"):
+        page.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+    until(page, "window.redrawn > 0", 120)
+    return page.ask("window.redrawn") / 1000
+
+
+def test_the_quickstart_trains_a_policy_and_its_sliders_redraw_its_figures_within_a_second(lab):
+    """From opening to a trained policy. Of three moves of a slider the quickest counts: others may be kept waiting by a
+    busy machine."""
     try:
         begun = time.monotonic()
         page = opened(lab, "quickstart")
@@ -153,17 +177,9 @@ def test_the_quickstart_trains_a_policy_and_its_sliders_redraw_its_figures(lab):
         handles = f"{NOTEBOOK}.node.querySelectorAll('.widget-slider .noUi-handle')"
         assert page.ask(f"{handles}.length") == 4  # right ones of a group; both ends of the clip; alpha
         for i in range(4):
-            area = f"{handles}[{i}].closest('.jp-OutputArea')"
-            picture, said = f"{area}.querySelector('img').src", f"{area}.querySelector('pre').textContent"
-            before = page.ask(picture), page.ask(said)
-            page.ask(f"{handles}[{i}].focus()")
-            begun = time.monotonic()
-            for kind in ("rawKeyDown", "keyUp"):
-                page.call("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight",
-                          windowsVirtualKeyCode=39)  # fmt: skip
-            until(page, f"{area}.querySelector('img') && {picture} !== {json.dumps(before[0])}", 120)
-            print(f"slider {i}: redrawn after {time.monotonic() - begun:.2f} s")
-            until(page, f"{area}.querySelector('pre')?.textContent !== {json.dumps(before[1])}", 120)
+            tries = [moved(page, f"{handles}[{i}]", *key) for key in (RIGHT, LEFT, RIGHT)]
+            print(f"slider {i}: redrawn after {', '.join(f'{seconds:.2f}' for seconds in tries)} s")
+            assert min(tries) <= 1.0
         photographed(page, "quickstart-moved")
     finally:
         closed(lab)

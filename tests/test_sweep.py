@@ -220,7 +220,7 @@ def test_dry_run_knows_states_and_times(notebook):
     fake_run(grid[1], "running", 3)  # nobody holds its lock
     result, text = sweep(experiment(seeds=[0, 1]), notebook, dry_run=True)
     assert [outcome.state for outcome in result.outcomes] == ["finished", "interrupted", "new", "new"]
-    assert re.findall(r"(\d+) s +│", text) == ["0", "6", "12", "12"]
+    assert re.findall(r"(\d+) s +\S+=", text) == ["0", "6", "12", "12"]
     assert "4 jobs, 2 at a time; estimated time: 15 s" in text
 
 
