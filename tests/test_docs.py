@@ -21,14 +21,16 @@ import typer
 import yaml
 
 import or1lab
-from or1lab import cli
+from or1lab import claims_view, cli
 from or1lab.data.curate import Wanted, curate
 from or1lab.data.load import read
 from or1lab.errors import UsageError
 from or1lab.experiment import Experiment, expand
+from or1lab.ledger import ledger
 from or1lab.recipe import ROOT, load_recipe
 from or1lab.rewards import get_reward
 from or1lab.sweep import run_sweep
+from or1lab.terminal import KEPT
 from or1lab.tiers import TIERS, at_tier
 
 DOCS = ROOT / "docs"
@@ -194,6 +196,21 @@ def test_the_demo_in_the_readme_is_the_committed_one():
     assert (ROOT / "figures" / "demo.md").read_text(encoding="utf-8").strip() in (ROOT / "README.md").read_text(
         encoding="utf-8"
     )
+
+
+def test_the_findings_are_those_of_the_ledger():
+    entries = {entry.claim.id: entry for entry in ledger(ROOT / KEPT)}
+    text = (DOCS / "findings.md").read_text(encoding="utf-8")
+    told = re.findall(r"`([a-z0-9-]+)`: ([^,)]* \[[^]]*\])", text.replace("\n  ", " ").replace("   ", " "))
+    assert len(told) >= 18
+    for name, numbers in told:
+        assert " ".join(numbers.split()) == " ".join(claims_view.numbers(entries[name])[:2]), name
+    held, rest = text.partition("**Came out the other way.**")[::2]
+    for name in re.findall(r"`([a-z0-9-]+)`", held.partition("**Held")[2]):
+        assert entries[name].verdict == "holds", name
+    for name in re.findall(r"`([a-z0-9-]+)`", rest.partition("**Not decided.**")[0]):
+        assert entries[name].verdict == "reversed", name
+    assert claims_view.tally(list(entries.values())) in " ".join((ROOT / "README.md").read_text("utf-8").split())
 
 
 def test_versions_agree():

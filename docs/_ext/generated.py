@@ -21,12 +21,14 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from typer.cli import get_docs_for_click
 
-from or1lab import cli, paper, recipe_view
+from or1lab import claims_view, cli, paper, recipe_view
 from or1lab.claims import load_claims, load_follow_ups
 from or1lab.experiment import Experiment, load_experiment
-from or1lab.recipe import RECIPES, Recipe, load_recipe, read_yaml
+from or1lab.ledger import ledger
+from or1lab.recipe import RECIPES, ROOT, Recipe, load_recipe, read_yaml
 from or1lab.recipe_parts import Convergence, Part, Stage
 from or1lab.studies import studies
+from or1lab.terminal import KEPT
 
 SYMBOLS = Path(__file__).with_name("symbols.yaml")
 
@@ -141,6 +143,12 @@ def study_table() -> str:
     return table(("study", "question", "place in the paper", "arms x seeds", "claims"), map(row, studies()))
 
 
+def the_ledger() -> str:
+    """Every claim with its verdict by the runs that are kept."""
+    sheet = claims_view.sheet(ledger(ROOT / KEPT))
+    return sheet.markdown()
+
+
 def contradictions() -> str:
     """Where two places of the paper, or the paper and its code, say different things."""
     rows = paper.load("contradictions")["rows"]
@@ -178,6 +186,7 @@ WRITERS: dict[str, Callable[..., str]] = {
     "released": released,
     "commands": commands,
     "study-table": study_table,
+    "ledger": the_ledger,
     "contradictions": contradictions,
     "experiment": an_experiment,
     "licences": licences,
