@@ -5,6 +5,7 @@ Nothing heavy is imported at the top, so that `--help` answers at once. Exit cod
 
 from __future__ import annotations
 
+import shlex
 import sys
 import warnings
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from or1lab import claims_view, data_cli, process, runs_cli
 from or1lab.errors import Or1labError, UsageError
@@ -111,7 +113,8 @@ def train(
     except KeyboardInterrupt as stop:
         by = f" by {stop}" if str(stop) else ""
         raise Or1labError(f"stopped{by}; what is written is kept: go on with --resume (run folder {folder})") from None
-    console.print(f"[green]finished[/] {finished.folder}; look at it: or1lab runs show {finished.folder}")
+    look = f" {finished.folder}; look at it: or1lab runs show {shlex.quote(str(finished.folder))}"
+    console.print(Text.assemble(("finished", "green"), look), soft_wrap=True)
 
 
 @app.command(epilog="Example: or1lab preview tiny -n 3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Self
@@ -77,10 +78,10 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path, optio
     console.print(
         f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", soft_wrap=True, highlight=False
     )
-    if len(finished) == len(outcomes) and not outcomes[0].job.of_many:
-        shown = _shown(outcomes[0].job.experiment)
-        if shown:
-            console.print(f"{shown} --results {folder.parent}{option}", soft_wrap=True, highlight=False)
+    shown = _shown(outcomes[0].job.experiment)
+    if shown and len(finished) == len(outcomes) and not outcomes[0].job.of_many:
+        told = f"{shown} --results {shlex.quote(str(folder.parent))}{option}"
+        console.print(told, soft_wrap=True, highlight=False, markup=False)
 
 
 def _shown(experiment: Experiment) -> str | None:

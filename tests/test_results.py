@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import io
+import shlex
 import shutil
 
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from or1lab import figures, results, stats
 from or1lab.claims import study
 from or1lab.errors import UsageError
-from or1lab.experiment import expand
+from or1lab.experiment import Outcome, expand
 from or1lab.figures import make_figures
 from or1lab.measured import Measured
 from or1lab.plots import card, style
 from or1lab.plots import study as drawing
 from or1lab.results import Shelf
 from or1lab.store import Run
+from or1lab.sweep_view import print_outcome
 from or1lab.tables import contrast, make_tables
 from tests.made_up import HASHES
 
@@ -176,3 +179,15 @@ def test_colours_are_told_apart_without_colour_vision():
     luminance = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in rgb]
     assert abs(luminance[0] - luminance[1]) > 0.05
     assert len(set(style.MARKERS)) >= len(style.COLORS)
+
+
+def test_the_command_for_the_figure_can_be_typed_whatever_the_folder_is_called(tmp_path):
+    root = tmp_path / "my [own] runs"
+    for arm in ARMS:
+        for seed in (0, 1, 2):
+            made_up(root, arm, seed)
+    text = io.StringIO()
+    outcomes = [Outcome(job, "finished") for job in expand(study("demo"), out=root)]
+    print_outcome(Console(file=text, width=60), outcomes, root / "demo", "")
+    command = text.getvalue().splitlines()[-1].removeprefix("figure: ")
+    assert shlex.split(command) == ["or1lab", "figures", "demo", "--results", str(root)]
