@@ -43,8 +43,7 @@ class Captioned:
 
 def titles() -> dict[str, str]:
     """Every figure that there is: name -> what it shows, in a line."""
-    table = study_figures.table()
-    return {name: study(table.study(name)).title for name in study_figures.names()} | PAPER
+    return {name: study(study_figures.table().study(name)).title for name in study_figures.names()} | PAPER
 
 
 def caption(name: str, data: pd.DataFrame, measured: Measured, tier: str = TINY) -> str:

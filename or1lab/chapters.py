@@ -95,8 +95,7 @@ class Chapter:
     def figure(self, name: str) -> Captioned | None:
         """A figure of figures.yaml with its caption; without a finished run of its study none, but a printed line."""
         if len(frame := self.data(name)):
-            told = caption(name, frame, self.measured, self.tier)
-            return Captioned(self._made[name][1](frame), told)
+            return Captioned(self._made[name][1](frame), caption(name, frame, self.measured, self.tier))
         own = study_figures.table().study(name)
         title, mend = study(own, self.tier).title, f"`or1lab sweep {own}{option(self.tier)}` makes them"
         print(f"{title}: no finished run in {self.results}; {mend}.")

@@ -27,12 +27,14 @@ GROUPS = {
     "secondary": "secondary claims (exploratory)",
     "follow-up": "follow-ups, asked after the first results (exploratory)",
 }
+RELATION = {"greater": "above", "less": "below", "equivalent": "like"}  # of the first arm to the second, as claimed
 STYLES = {"holds": "green", "reversed": "red", "does not hold": "yellow"}
 WIDE = 110  # columns of a terminal: in a narrower one evidence and comment stand below the claim
 NARROW = 60  # in one of fewer, what was found stands there, too
 EFFECTS = (
     "Effects are turned so that they are positive, or factors above 1, where the claim is right; in brackets their "
-    "intervals over runs. [eye]: read by eye off a figure of the paper, no number that it gives."
+    "intervals over runs, of 95%, wider for primary claims (Holm; --json has the level). [eye]: read by eye off a "
+    "figure of the paper, no number that it gives."
 )
 
 
@@ -46,11 +48,12 @@ def claims(
 ) -> None:
     """The ledger: every claim of experiments/claims.yaml and follow_ups.yaml, its verdict by a tier's runs, and what is
     still to run."""
+    from or1lab.claims import load_claims, load_follow_ups
     from or1lab.ledger import ledger
 
     results = runs_or_kept(results, KEPT if tier == "tiny" else RUNS)
+    check_names(ids or [], [claim.id for claim in load_claims() + load_follow_ups()], "claim")
     entries = ledger(results, tier=tier)
-    check_names(ids or [], [entry.claim.id for entry in entries], "claim")
     chosen = [entry for entry in entries if entry.claim.id in (ids or [entry.claim.id])]
     if json:
         print_json({"claims": [entry.plain() for entry in chosen]})
@@ -110,6 +113,7 @@ def show_runs(entry: Entry, results: Path, console: Console) -> None:
         table.add_section()
     if entry.numbers:
         console.print(table)
+    console.print(f"figure: or1lab figures {claim.figure}; statistic: docs/claims.md#statistics\n", highlight=False)
 
 
 def sheet(entries: Sequence[Entry]) -> Sheet:
@@ -138,7 +142,7 @@ def sentence(entry: Entry) -> str:
 
 
 def found(entry: Entry) -> str:
-    """`final accuracy, 1-64-64-1 against 4-64-16-1: +0.120 [+0.080, +0.160], 5 seeds an arm`."""
+    """`final accuracy, 1-64-64-1 above 4-64-16-1: +0.120 [+0.080, +0.160], 5 seeds an arm`."""
     if entry.effect is None:
         return compared(entry.claim)
     effect, interval, seeds = numbers(entry)
@@ -146,24 +150,25 @@ def found(entry: Entry) -> str:
 
 
 def compared(claim: Claim) -> str:
-    """`final accuracy, 1-64-64-1 against 4-64-16-1`."""
+    """`final accuracy, 1-64-64-1 above 4-64-16-1`: what is claimed of which arms."""
     statistic = claim.statistic.replace("_", " ")
     if claim.kind == "ordered":
         return f"{statistic}, rising from {' over '.join(claim.arms)}"
     other = claim.arms[-1] if claim.against is None else f"{claim.against:g}"
-    return f"{statistic}, {claim.arms[0]} against {other}"
+    return f"{statistic}, {claim.arms[0]} {RELATION[claim.kind]} {other}"
 
 
 def wanted(claim: Claim) -> str:
-    """What effect counts: `counts from +0.020 on`, `counts from ×1.50 on`, `counts down to −0.020`, `counts within
-    ±0.050`, `counts within a factor of 1.10`."""
+    """What effect counts: `smallest effect +0.020`, `smallest effect ×1.50`, `at most 0.020 worse`, `within ±0.050`,
+    `within a factor of 1.10`."""
     from or1lab.sheet import number
 
     log, size = claim.scale == "log", claim.smallest_effect
     if claim.kind == "equivalent":
-        return f"counts within {'a factor of ' if log else '±'}{number(size, '.2f' if log else '.3f')}"
-    told = f"×{number(size, '.2f')}" if log else number(size, "+.3f")
-    return f"counts from {told} on" if claim.effect >= 0 else f"counts down to {told}"
+        return f"within {'a factor of ' if log else '±'}{number(size, '.2f' if log else '.3f')}"
+    if claim.effect < 0:
+        return f"at most {number(-size, '.3f')} worse"
+    return f"smallest effect {'×' if log else ''}{number(size, '.2f' if log else '+.3f')}"
 
 
 def numbers(entry: Entry) -> tuple[str, ...]:
@@ -180,6 +185,10 @@ def numbers(entry: Entry) -> tuple[str, ...]:
 
 
 def tally(entries: Sequence[Entry]) -> str:
-    """How many claims have which verdict, in one line."""
-    counts = Counter(entry.verdict for entry in entries)
-    return f"{len(entries)} claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+    """How many claims of each group have which verdict, in one line."""
+    told = []
+    for group, title in GROUPS.items():
+        counts = Counter(entry.verdict for entry in entries if entry.claim.group == group)
+        verdicts = ", ".join(f"{verdict} {n}" for verdict, n in counts.most_common())
+        told += [f"{counts.total()} {title.partition(',')[0]}: {verdicts}"] if counts else []
+    return "; ".join(told)

@@ -146,8 +146,7 @@ class Curriculum:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold; plain data."""
-        names = ("ends", "evaluations", "visits", "dropped")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("ends", "evaluations", "visits", "dropped")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up `state_dict` of a checkpoint: ends of stages, visits, dropped problems, evaluations."""

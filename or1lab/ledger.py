@@ -45,6 +45,7 @@ class Entry:
     runs: tuple[str, ...]
     comment: str
     tier: str = TINY
+    level: float | None = None  # of the interval, two-sided
     numbers: tuple[tuple[float, ...], ...] = ()  # the statistic of every run, arm by arm; none before all are there
 
     def plain(self) -> dict[str, Any]:
@@ -54,7 +55,7 @@ class Entry:
             "id": claim.id, "statement": claim.statement, "where": claim.where, "evidence": claim.evidence,
             "family": claim.family, "registered": claim.registered and str(claim.registered),
             "kind": claim.kind, "scale": claim.scale, "tier": self.tier,
-            "verdict": self.verdict, "effect": self.effect, "low": self.low, "high": self.high,
+            "verdict": self.verdict, "effect": self.effect, "low": self.low, "high": self.high, "level": self.level,
             "smallest_effect": claim.smallest_effect, "n_seeds": self.seeds, "needed_seeds": self.needed,
             "runs": list(self.runs), "figure": claim.figure, "comment": self.comment,
             "numbers": [[value if math.isfinite(value) else None for value in own] for own in self.numbers],
@@ -108,9 +109,11 @@ def _ledger(folder: Path, claims: Sequence[Claim], tier: str) -> list[Entry]:
                 entry = replace(entry, verdict="not decided")
                 kept_from = VERDICTS
             changed = changed_since(claim, [run for own in there for run in own], hashes)
-            said = [*([entry.comment] if entry.comment else []), *remarks(claim, runs, numbers, kept_from == VERDICTS)]
+            small = -claim.effect < answer.estimate
+            said = [entry.comment, *remarks(claim, runs, numbers, kept_from == VERDICTS)]
+            said += ["by less than would count for it"] if small and entry.verdict == "reversed" else []
             said += [f"{changed} has changed since these runs"] if changed else []
-            entry = replace(entry, comment="; ".join(said), numbers=tuple(map(tuple, numbers)))
+            entry = replace(entry, comment="; ".join(filter(None, said)), numbers=tuple(map(tuple, numbers)))
         if claim.id in comments:
             entry = replace(entry, comment="; ".join(filter(None, [entry.comment, comments[claim.id]])))
         entries.append(entry)
@@ -207,10 +210,8 @@ def effect_of(claim: Claim, arms: Sequence[Sequence[float]]) -> Effect:
         arms = [[math.log(value) if value > 0 else -math.inf for value in arm] for arm in arms]
     if alike(arms) or not all(math.isfinite(value) for arm in arms for value in arm):
         return Effect(math.nan, 0.0, 1.0, min(map(len, arms)))
-    if claim.against is not None:
-        effect = contrast(arms, claim.kind, math.log(claim.against) if claim.scale == "log" else claim.against)
-    else:
-        effect = contrast(arms, claim.kind)
+    against = math.log(claim.against) if claim.against and claim.scale == "log" else claim.against
+    effect = contrast(arms, claim.kind, against)
     return replace(effect, estimate=effect.estimate - min(claim.effect, 0.0))
 
 
@@ -233,7 +234,7 @@ def _entry(claim: Claim, answer: Answer, runs: list[list[Run]], missing: int, ti
         needed = answer.needed or f"more than {MOST_SEEDS:,}"
         comment = f"{needed} seeds an arm would decide it in 4 of 5 studies"
     effect, low, high = numbers
-    return Entry(claim, answer.verdict, effect, low, high, seeds, answer.needed, folders, comment, tier)
+    return Entry(claim, answer.verdict, effect, low, high, seeds, answer.needed, folders, comment, tier, answer.level)
 
 
 def _shown(claim: Claim, value: float) -> float | None:

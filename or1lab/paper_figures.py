@@ -114,5 +114,4 @@ def _last(evaluations: pd.DataFrame) -> pd.DataFrame:
 def _frame(rows: list[list[Any]]) -> pd.DataFrame:
     whole = [[*row, *[None] * (len(COLUMNS) - len(row))] for row in rows]
     frame = pd.DataFrame(whole, columns=COLUMNS)
-    numbers = ["x", "y", "low", "high"]
-    return frame.astype(dict.fromkeys(numbers, float))
+    return frame.astype(dict.fromkeys(["x", "y", "low", "high"], float))

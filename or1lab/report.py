@@ -174,8 +174,7 @@ def facts(manifests: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 def contradictions() -> list[tuple[str, str]]:
     """Where the paper says two things: the tables and figures that it concerns, and what they are."""
-    rows = paper.load("contradictions")["rows"]
-    return [(_place(row["at"]), row["note"].format(**row["values"])) for row in rows]
+    return [(_place(row["at"]), row["note"].format(**row["values"])) for row in paper.load("contradictions")["rows"]]
 
 
 def _place(at: list[str]) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from or1lab.claims import study
 from or1lab.errors import UsageError
 from or1lab.experiment import TINY
-from or1lab.run_statistics import Records
+from or1lab.run_statistics import Records, final_samples
 from or1lab.store import Run
 from or1lab.studies import all_planned, by_recipe, no_run_of, planned, same_origin
 from or1lab.tiers import is_at, tier_name
@@ -76,8 +76,7 @@ class Shelf:
             evals = evals.drop_duplicates("step", keep="last")  # the final one is the larger of two
             known = Records(run.recipe, steps, evals, pd.DataFrame())
         if samples and known.samples.empty:
-            frame = run.main_evals
-            known = replace(known, samples=frame[frame["final"]] if "final" in frame else frame)
+            known = replace(known, samples=final_samples(run))
         self._read[run.folder] = known
         return known
 
@@ -85,11 +84,6 @@ class Shelf:
         """All runs of the studies at this tier."""
         own = all_planned(self.tier)
         return (self.measured(run) for key, run in self.by_recipe.items() if key in own)
-
-
-def label(arm: str, run: Run) -> str:
-    """What an arm is called in tables: its name and its N_SGD."""
-    return f"{arm}, N_SGD = {run.recipe.N_SGD}"
 
 
 def summaries(arms: Arms) -> pd.DataFrame:
@@ -106,7 +100,7 @@ def _summary(arm: str, seed: int, run: Run) -> dict[str, Any]:
     steps, evals = (metrics[metrics["kind"] == kind] for kind in ("step", "eval"))
     return {
         "arm": arm,
-        "label": label(arm, run),
+        "label": f"{arm}, N_SGD = {run.recipe.N_SGD}",
         "seed": seed,
         "n_sgd": run.recipe.N_SGD,
         "final_accuracy": evals["eval/accuracy"].iloc[-1],

@@ -30,6 +30,12 @@ RESPONSES_A_SLOT = 4  # simulated resources: responses a step per place that dec
 MANY_A_SLOT, FEW_A_SLOT = 32, 4  # responses, as on 32 and 256 GPUs of the paper's Table 9
 
 
+def final_samples(run: Run) -> pd.DataFrame:
+    """The samples of a run's final evaluation, at its main temperature."""
+    samples = run.main_evals
+    return samples[samples["final"]] if "final" in samples else samples
+
+
 @dataclass(frozen=True)
 class Records:
     """A run's records: `steps` and `evals` (the final evaluation last) in order, and its final `samples`."""
@@ -43,10 +49,9 @@ class Records:
 
     @classmethod
     def of(cls, run: Run) -> Records:
-        metrics, samples = run.metrics, run.main_evals
+        metrics = run.metrics
         steps, evals = metrics[metrics["kind"] == "step"], metrics[metrics["kind"] == "eval"]
-        final = samples[samples["final"]] if "final" in samples else samples
-        return cls(run.recipe, steps, evals, final)
+        return cls(run.recipe, steps, evals, final_samples(run))
 
     @property
     def last_step(self) -> int:

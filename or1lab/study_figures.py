@@ -270,8 +270,7 @@ def _told(item: str, quantity: str, told: dict[str, Any]) -> dict[str, list[Any]
     if item == "figure_5b":
         return {quantity: [[point["aime24"], point["length"]] for point in told["points"]]}
     if item == "figure_7":  # where each arm starts and ends
-        start = [0, told["start"][quantity]]
-        return {arm: [start, [end["step"], end[quantity]]] for arm, end in told["end"].items()}
+        return {arm: [[0, told["start"][quantity]], [end["step"], end[quantity]]] for arm, end in told["end"].items()}
     if item == "figure_8":
         return {name: list(zip(told["T"], shares, strict=True)) for name, shares in told[quantity].items()}
     if item == "figure_14":

@@ -87,8 +87,7 @@ def run_sweep(
         loaded = experiment if isinstance(experiment, Experiment) else load_experiment(experiment)
         loaded, left = tiers.at_tier(loaded, tier), tiers.left_out(loaded, tier)
         if left and dry_run:
-            alone = f"set for the tiny world alone: {', '.join(left)} (docs/add_study.md: scale)"
-            console.print(alone, highlight=False, soft_wrap=True)
+            console.print(f"set for the tiny world alone: {', '.join(left)} (docs/add_study.md)", highlight=False)
         grid, whole = expand(loaded, seeds, out), Path(out) / loaded.name
     notebooks.check_parameters(notebook, grid[0].parameters)
     if dry_run:

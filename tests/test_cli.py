@@ -144,7 +144,7 @@ def test_a_claim_is_told_run_by_run(or1lab):
     assert code == 0 and len(told["runs"]) == len(one) + len(other) == 10
     assert sum(one) / 5 - sum(other) / 5 == pytest.approx(told["effect"])
     code, out, _ = or1lab("claims", "sgd-end", "cliphi-too")
-    assert code == 0 and out.count("seed-10") == 15 and "counts from +0.020 on" in out and "×1.50" in out
+    assert code == 0 and out.count("seed-10") == 15 and "smallest effect +0.020" in out and "×1.50" in out
 
 
 def test_wrong_options_are_wrong_use(or1lab):

@@ -27,6 +27,7 @@ from or1lab.experiment import Experiment, load_experiment
 from or1lab.ledger import ledger
 from or1lab.recipe import RECIPES, ROOT, Recipe, load_recipe, read_yaml
 from or1lab.recipe_parts import Convergence, Part, Stage
+from or1lab.run_statistics import STATISTICS
 from or1lab.studies import studies
 from or1lab.terminal import KEPT
 
@@ -149,6 +150,18 @@ def the_ledger() -> str:
     return sheet.markdown()
 
 
+def statistics() -> str:
+    """What the claims compare: every statistic of a run, by the docstring of its function."""
+
+    def told(function: Any) -> str:
+        text = " ".join((getattr(function, "func", function).__doc__ or "").split("\n\n")[0].split())
+        given = [str(value) for value in getattr(function, "args", ())]
+        given += [f"{key} {value}" for key, value in getattr(function, "keywords", {}).items()]
+        return text + (f" Here: {', '.join(given)}." if given else "")
+
+    return table(("statistic", "what it is"), ((f"`{name}`", told(one)) for name, one in STATISTICS.items()))
+
+
 def contradictions() -> str:
     """Where two places of the paper, or the paper and its code, say different things."""
     rows = paper.load("contradictions")["rows"]
@@ -187,6 +200,7 @@ WRITERS: dict[str, Callable[..., str]] = {
     "commands": commands,
     "study-table": study_table,
     "ledger": the_ledger,
+    "statistics": statistics,
     "contradictions": contradictions,
     "experiment": an_experiment,
     "licences": licences,

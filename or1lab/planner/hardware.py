@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from or1lab.environment import memory_gib
 from or1lab.errors import UsageError, check_names
 from or1lab.recipe import ROOT, read_yaml
 
@@ -76,8 +76,7 @@ def device(name: str, efficiency: float | None = None) -> Device:
     Raises UsageError naming the nearest for one that is not known."""
     file = known()
     if name.lower() == "cpu":
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-        return Device("CPU", gib=memory, **file["cpu"])
+        return Device("CPU", gib=memory_gib(), **file["cpu"])
     names = {gpu.lower(): gpu for gpu in file["gpus"]}
     if name.lower() not in names:
         check_names([name.upper()], [*file["gpus"], "CPU"], "GPU")
