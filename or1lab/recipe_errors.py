@@ -33,7 +33,8 @@ def explain(error: Any, model: type[BaseModel]) -> str:
         word = location[-1]
         if word in FOREIGN_NAMES:
             return f"unknown key '{key}': here it is called '{FOREIGN_NAMES[word]}'"
-        return f"unknown key '{key}'{did_you_mean(word, _model_at(model, location[:-1]).model_fields)}"
+        near = did_you_mean(word, _model_at(model, location[:-1]).model_fields)
+        return f"unknown key '{key}'" + near.replace("mean '", f"mean '{key.removesuffix(word)}")
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: {message}" if key else message
 

@@ -241,7 +241,7 @@ def _existing(recipe: Recipe, out: Path, resume: bool) -> Run | None:
         )
     if store.manifest["recipe_hash"] != recipe_hash(recipe):
         raise UsageError(
-            f"{out} holds a run of another recipe; `or1lab runs show {out}` prints it. Use its recipe, or another --out"
+            f"{out} holds a run of another recipe, which its manifest.json has. Use that one, or another --out"
         )
     return store
 

@@ -52,8 +52,7 @@ class Architecture:
     @property
     def parameters(self) -> int:
         """All of them: embeddings (twice where the head is not tied), layers, the last norm."""
-        embeddings = self.head * (1 if self.tied else 2)
-        return embeddings + self.layers * (self.layer + self.vectors) + self.hidden
+        return self.head * (1 if self.tied else 2) + self.layers * (self.layer + self.vectors) + self.hidden
 
     @property
     def read(self) -> int:

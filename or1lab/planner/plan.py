@@ -183,7 +183,7 @@ def check(recipe: Recipe, a: Architecture, cluster: Cluster, layout: Layout) -> 
     if a.context and tokens > a.context:
         raise UsageError(f"data.prompt_limit + T = {tokens:,} tokens, but {a.name} has a context of {a.context:,}")
     if not cluster.device.is_gpu and layout != Layout():
-        raise UsageError("--tp, --sleep, --offload and --server are for GPUs")
+        raise UsageError("--tp, --sleep, --offload, --server (or the recipe's) are for GPUs: name them, --gpus 8xH100")
     if layout.server >= cluster.gpus and layout.server:
         raise UsageError(f"--server {layout.server}: of {cluster.gpus} GPUs that leaves none to train on")
     if layout.offload and layout.training(cluster) < 2:
@@ -226,5 +226,4 @@ def plan(
 def splits(p: Plan) -> list[int]:
     """GPUs that an engine may have."""
     sampling = p.layout.server or p.cluster.gpus
-    powers = (1, 2, 4, 8, 16)
-    return [n for n in powers if n <= p.cluster.per_node and p.a.heads % n == 0 and sampling % n == 0]
+    return [n for n in (1, 2, 4, 8, 16) if n <= p.cluster.per_node and p.a.heads % n == 0 and sampling % n == 0]
