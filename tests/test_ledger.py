@@ -324,7 +324,7 @@ def test_the_command_prints_a_table_and_json(tmp_path):
     assert {row["id"]: row["verdict"] for row in claims}["sgd-end"] == "holds"
     table = CliRunner().invoke(app, ["claims", "--results", str(tmp_path)], env={"COLUMNS": "200"})
     assert table.exit_code == 0 and re.search(r"\[\+0\.\d+, \+0\.\d+\]", table.stdout) and "waits for" in table.stdout
-    assert "secondary claims (exploratory)" in table.stdout and "70 claims: " in table.stdout
+    assert "secondary claims (exploratory)" in table.stdout and "9 follow-ups: not run 9" in table.stdout
     assert "follow-ups, asked after the first results" in table.stdout
 
 
