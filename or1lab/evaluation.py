@@ -114,8 +114,7 @@ class Evaluation(Recorded):
             both[name] = both[name].where(both[name].notna(), None)
         order = {problem.id: i for i, problem in enumerate(self.problems)}
         both = both.sort_values(KEY, key=lambda c: c.map(order) if c.name == "problem_id" else c, ignore_index=True)
-        domains = {problem.id: problem.domain for problem in self.problems}
-        both.insert(1, "domain", both["problem_id"].map(domains))
+        both.insert(1, "domain", both["problem_id"].map({problem.id: problem.domain for problem in self.problems}))
         return both if self._limit is None else _cut(both, self._limit)
 
     def table(self, name: str = "correct") -> np.ndarray:

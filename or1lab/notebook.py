@@ -84,8 +84,8 @@ def opened() -> None:
         try:
             TypeAdapter(eval(kind)).validate_python(value, strict=True)
         except ValidationError:
-            told = f"the parameter {name} is to be of the type {kind}, and is {value!r}"
-            raise UsageError(f"{told}; papermill has types where it is given -y '{name}: ...'") from None
+            wrong = f"the parameter {name} is to be of the type {kind}, and is {value!r}"
+            raise UsageError(f"{wrong}; papermill has types where it is given -y '{name}: ...'") from None
     told = environment()
     versions = " ".join(f"{package} {version}," for package, version in told["packages"].items())
     print(f"or1lab {told['code']['version']}; {versions.rstrip(',')}")

@@ -36,6 +36,10 @@ class Shelf:
         """The finished runs below the folder, by the hash of their recipe."""
         return by_recipe(self.folder)
 
+    @cached_property
+    def _swept(self) -> set[tuple[str, int]]:
+        return {(told["experiment"], told["seed"]) for told in (run.manifest for run in self.by_recipe.values())}
+
     def has(self, name: str) -> bool:
         """Whether a study that can be made at the tier has a finished run."""
         return is_at(study(name), self.tier) and bool(self.arms(name))
@@ -55,9 +59,7 @@ class Shelf:
         """
         if name not in self._arms:
             seeds, own = study(name, self.tier).seeds, tier_name(name, self.tier)
-            manifests = [run.manifest for run in self.by_recipe.values()]
-            swept = {told["seed"] for told in manifests if told["experiment"] == own}
-            further = tuple(sorted(swept.difference(seeds)))
+            further = tuple(sorted({seed for experiment, seed in self._swept if experiment == own}.difference(seeds)))
             found: Arms = {}
             for arm, keys in planned(name, self.tier, further).items():
                 both = zip((*seeds, *further), keys, strict=True)

