@@ -56,12 +56,11 @@ def caption(name: str, data: pd.DataFrame, measured: Measured, tier: str = TINY)
     theirs = list(dict.fromkeys(place for panel in spec.panels for place in panel.paper))
     if theirs:
         parts.append(f"Hollow: the paper's {', '.join(dict.fromkeys(places((place,)) for place in theirs))}.")
-    parts += [_runs({spec.labels.get(arm, arm): n for arm, n in data.attrs["seeds"].items()})]
-    if data.attrs["missing"]:
-        parts.append(f"Not run yet: {'; '.join(data.attrs['missing'])}.")
+    parts.append(_runs({spec.labels.get(arm, arm): n for arm, n in data.attrs["seeds"].items()}))
+    parts += [f"Not run yet: {'; '.join(data.attrs['missing'])}."] if data.attrs["missing"] else []
     parts.append(NO_INTERVAL)
     forecasts = [curve for curve, told in table.curves.items() if told.x == "forecast"]
-    if (n := int(data["panel"].isin(forecasts).sum())):
+    if n := int(data["panel"].isin(forecasts).sum()):
         parts.append(f"The last panel: {n} runs of all studies.")
     recipes = {job.arm: job.recipe for job in expand(experiment, experiment.seeds[:1])}
     parts.append(f"Tier {tier}; {_settings(recipes)}.")

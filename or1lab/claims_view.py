@@ -159,15 +159,15 @@ def compared(claim: Claim) -> str:
 
 
 def wanted(claim: Claim) -> str:
-    """What effect counts: `smallest effect +0.020`, `smallest effect ×1.50`, `at most 0.020 worse`, `within ±0.050`,
-    `within a factor of 1.10`."""
+    """What effect counts: `smallest effect +0.020`, `smallest effect ×1.50`, `at most 0.020 worse`, `at most a factor
+    of 1.50 worse`, `within ±0.050`, `within a factor of 1.10`."""
     from or1lab.sheet import number
 
     log, size = claim.scale == "log", claim.smallest_effect
     if claim.kind == "equivalent":
         return f"within {'a factor of ' if log else '±'}{number(size, '.2f' if log else '.3f')}"
     if claim.effect < 0:
-        return f"at most {number(-size, '.3f')} worse"
+        return f"at most {f'a factor of {1 / size:.2f}' if log else number(-size, '.3f')} worse"
     return f"smallest effect {'×' if log else ''}{number(size, '.2f' if log else '+.3f')}"
 
 

@@ -266,7 +266,7 @@ def test_the_terminal_shows_the_whole_ledger(width):
     ("claim", "words"),
     [("sgd-end", "smallest effect +0.020"), ("stage-acc", "at most 0.020 worse"),
      ("cliphi-too", "smallest effect ×1.50"), ("mix-noise", "within ±0.020"),
-     ("div-flat", "within a factor of 1.50")],
+     ("div-flat", "within a factor of 1.50"), ("offpol-size", "at most a factor of 1.50 worse")],
 )  # fmt: skip
 def test_what_counts_is_said(claim, words):
     assert words in claims_view.wanted(entry("not run", claim, None, None, None).claim)

@@ -19,7 +19,6 @@ from or1lab.experiment import Outcome, expand
 from or1lab.figures import make_figures
 from or1lab.measured import Measured
 from or1lab.plots import card, style
-from or1lab.plots import study as drawing
 from or1lab.results import Shelf
 from or1lab.store import Run
 from or1lab.sweep_view import print_outcome
@@ -145,7 +144,7 @@ def test_the_demo_figure_draws_every_run_thin_and_the_mean_thick(runs):
     figure = draw(data)
     for panel in figure.axes:
         widths = [line.get_linewidth() for line in panel.lines]
-        assert len(widths) == 2 * (3 + 1) and sorted(set(widths)) == [drawing.PALE["linewidth"], 1.8]
+        assert len(widths) == 2 * (3 + 1) and sorted(set(widths)) == [0.6, 1.8]
         assert panel.get_xlabel() and panel.get_ylabel()
     assert "nats" in figure.axes[0].get_ylabel()
     thick = [line for line in figure.axes[1].lines if line.get_linewidth() > 1]

@@ -146,8 +146,7 @@ def study_table() -> str:
 
 def the_ledger() -> str:
     """Every claim with its verdict by the runs that are kept."""
-    sheet = claims_view.sheet(ledger(ROOT / KEPT))
-    return sheet.markdown()
+    return claims_view.sheet(ledger(ROOT / KEPT)).markdown()
 
 
 def statistics() -> str:

@@ -33,7 +33,8 @@ X = {
 }
 BY_EYE = "Hollow markers: read by eye off the paper's figure ({}), not numbers that it gives."
 PRINTED = "Hollow: as printed in the paper ({})."
-OURS = "Filled: ours, thin for each run, thick for the mean of the n runs of an arm."
+EACH = "thin for each run, thick for the mean of the n runs of an arm."
+OURS = f"Filled: ours, {EACH}"
 STAGES = "Dotted lines: a stage begins."
 TARGET = "Dashed lines: target entropy."
 NO_RUN = "no finished run yet"
@@ -237,7 +238,7 @@ def _note(frame: pd.DataFrame, spec: Spec, notes: dict[str, list[str]], width: f
     for read, told in (("eye", BY_EYE), ("printed", PRINTED)):
         if read in notes:
             lines.append(told.format(places(tuple(notes[read]))))
-    lines.append(OURS if notes else OURS[len("Filled: ours, ") :].capitalize())
+    lines.append(OURS if notes else EACH.capitalize())
     if spec.switch or any(frame.attrs["switches"].values()):
         lines.append(STAGES)
     if spec.target and frame.attrs["target"]:
