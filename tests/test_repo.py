@@ -94,8 +94,10 @@ Successfully installed large-1.0 small-1.0
 
 
 @pytest.fixture
-def clone(tmp_path):
-    """What `make setup` reads, with a Python that installs nothing."""
+def clone(tmp_path, monkeypatch):
+    """What `make setup` reads, with a Python that installs nothing; no `make` stands above it, as under `make test`."""
+    for said_to_its_children in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+        monkeypatch.delenv(said_to_its_children, raising=False)
     for name in ("Makefile", "pyproject.toml", "requirements"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
     for name, text in (("python", STANDS_FOR_PYTHON), ("doctor", "#!/bin/sh\necho all well\n"), ("pip.txt", PIP_SAYS)):

@@ -147,7 +147,7 @@ def test_overrides_keep_their_types():
     ("change", "message"),
     [
         ({"seed": [1]}, "unknown key 'seed' (did you mean 'seeds'?)"),
-        ({"arms": {"good": {"sett": {}}}}, "unknown key 'arms.good.sett' (did you mean 'set'?)"),
+        ({"arms": {"good": {"sett": {}}}}, "unknown key 'arms.good.sett' (did you mean 'arms.good.set'?)"),
         ({"baseline": "god"}, "the baseline 'god' is no arm (did you mean 'good'?)"),
         ({"arms": {"a/b": {}}, "baseline": "a/b"}, "a/b"),
         ({"arms": {}}, "at least 1 item"),
