@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -19,16 +18,14 @@ from or1lab.errors import check_names
 from or1lab.experiment import TINY
 from or1lab.measured import Measured
 from or1lab.plots import benchmarks, study, style
-from or1lab.process import cores
 from or1lab.results import Shelf
 from or1lab.store import full_disk_explained
-from or1lab.terminal import counted
+from or1lab.terminal import side_by_side
 from or1lab.tiers import is_at
 
 Draw = Callable[..., Figure]  # of a frame, and a width
 Job = tuple[Path, pd.DataFrame, Draw, str]
 
-FEW = 6  # figures that are drawn sooner than a second process has begun
 PAPER: dict[str, Draw] = {
     "figure1": benchmarks.training_curve,
     "figure2": benchmarks.bars,
@@ -49,14 +46,7 @@ def make_figures(names: list[str], folder: Path, out: Path, tier: str = TINY, wi
     measured, shelf = Measured(folder), Shelf(folder, tier)
     names = names or [*study_figures.with_runs(shelf), *PAPER]
     jobs = (_job(name, out, measured, shelf, width) for name in names)
-    if len(names) <= FEW:
-        return [path for job in jobs for path in _write(job)]
-    with counted(len(names), "figures") as one_more, ProcessPoolExecutor(min(cores(), len(names))) as pool:
-        drawn = []
-        for job in jobs:  # the first are drawn while the data of the others are gathered
-            drawn.append(pool.submit(_write, job))
-            drawn[-1].add_done_callback(one_more)
-        return [path for paths in drawn for path in paths.result()]
+    return [path for paths in side_by_side(_write, jobs, len(names), "figures") for path in paths]
 
 
 def prepared(name: str, measured: Measured, shelf: Shelf) -> tuple[pd.DataFrame, Draw]:

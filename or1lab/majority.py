@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Same = Callable[[str, str], bool]
 
@@ -179,5 +178,7 @@ def _quadrature(degree: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 @functools.lru_cache(maxsize=4096)
 def _drawn(n: int, k: int, K: int, replace: bool) -> NDArray[np.float64]:
     """Chance that 0 ... k of n samples are drawn when each is with chance k / K."""
+    from scipy import stats  # takes a second
+
     counts = np.arange(k + 1)
     return stats.poisson.pmf(counts, n * k / K) if replace else stats.binom.pmf(counts, n, k / K)

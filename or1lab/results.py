@@ -13,7 +13,7 @@ import pandas as pd
 from or1lab.claims import study
 from or1lab.errors import UsageError
 from or1lab.experiment import TINY
-from or1lab.run_statistics import Records, final_samples
+from or1lab.run_statistics import Records
 from or1lab.store import Run
 from or1lab.studies import all_planned, by_recipe, no_run_of, planned, same_origin
 from or1lab.tiers import is_at, tier_name
@@ -69,18 +69,12 @@ class Shelf:
             self._arms[name] = found
         return self._arms[name]
 
-    def measured(self, run: Run, *, samples: bool = False) -> Records:
-        """A run's records; the samples of its final evaluation only where asked for, since they are many."""
-        known = self._read.get(run.folder)
-        if known is None:
-            metrics = run.metrics
-            steps, evals = (metrics[metrics["kind"] == kind] for kind in ("step", "eval"))
-            evals = evals.drop_duplicates("step", keep="last")  # the final one is the larger of two
-            known = Records(run.recipe, steps, evals, pd.DataFrame())
-        if samples and known.samples.empty:
-            known = replace(known, samples=final_samples(run))
-        self._read[run.folder] = known
-        return known
+    def measured(self, run: Run) -> Records:
+        """A run's records, with one evaluation a step: of two after the last step the final one, which is larger."""
+        if run.folder not in self._read:
+            known = Records.of(run)
+            self._read[run.folder] = replace(known, evals=known.evals.drop_duplicates("step", keep="last"))
+        return self._read[run.folder]
 
     def everything(self) -> Iterator[Records]:
         """All runs of the studies at this tier."""

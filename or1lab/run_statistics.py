@@ -30,12 +30,6 @@ RESPONSES_A_SLOT = 4  # simulated resources: responses a step per place that dec
 MANY_A_SLOT, FEW_A_SLOT = 32, 4  # responses, as on 32 and 256 GPUs of the paper's Table 9
 
 
-def final_samples(run: Run) -> pd.DataFrame:
-    """The samples of a run's final evaluation, at its main temperature."""
-    samples = run.main_evals
-    return samples[samples["final"]] if "final" in samples else samples
-
-
 @dataclass(frozen=True)
 class Records:
     """A run's records: `steps` and `evals` (the final evaluation last) in order, and its final `samples`."""
@@ -43,7 +37,7 @@ class Records:
     recipe: Recipe
     steps: pd.DataFrame
     evals: pd.DataFrame
-    samples: pd.DataFrame
+    all_samples: Callable[[], pd.DataFrame]  # of every evaluation at its main temperature: many, so read if asked for
     horizon: float | None = None  # simulated time that every compared run reaches
     reached: float = REACHED
 
@@ -51,7 +45,13 @@ class Records:
     def of(cls, run: Run) -> Records:
         metrics = run.metrics
         steps, evals = metrics[metrics["kind"] == "step"], metrics[metrics["kind"] == "eval"]
-        return cls(run.recipe, steps, evals, final_samples(run))
+        return cls(run.recipe, steps, evals, lambda: run.main_evals)
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """The samples of the final evaluation, at its main temperature."""
+        samples = self.all_samples()
+        return samples[samples["final"]] if "final" in samples else samples
 
     @property
     def last_step(self) -> int:

@@ -170,7 +170,7 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
             if panel.arms and arm not in panel.arms:
                 continue
             for seed, run in runs.items():
-                measured = shelf.measured(run, samples=curve.x == "limit")
+                measured = shelf.measured(run)
                 rows += [[place, "ours", arm, seed, *point] for point in points(curve, measured)]
                 switches[place].update(np.cumsum([stage.steps for stage in measured.recipe.stages])[:-1].tolist())
                 if measured.recipe.entropy not in ("none", "constant"):
@@ -252,10 +252,9 @@ AXES: Mapping[str, Any] = {  # what lies along an axis, at every step from 0 to 
 
 def _by_step(records: pd.DataFrame, x: Any, y: str) -> Iterator[tuple[int, float, float]]:
     if y in records:
-        steps, values = records["step"].to_numpy(int), records[y].to_numpy(float)
-        for step, here, value in zip(steps, np.asarray(x, float), values, strict=True):
-            if np.isfinite(here) and np.isfinite(value):
-                yield int(step), float(here), float(value)
+        x, values = np.asarray(x, float), records[y].to_numpy(float)
+        known = np.isfinite(x) & np.isfinite(values)
+        yield from zip(*(row[known].tolist() for row in (records["step"].to_numpy(int), x, values)), strict=True)
 
 
 def _forecasts(shelf: Shelf) -> Iterator[list[Any]]:

@@ -19,6 +19,7 @@ from or1lab.measured import Measured
 from or1lab.paper_tables import SHEETS
 from or1lab.sheet import Cell, Sheet, number
 from or1lab.store import full_disk_explained
+from or1lab.terminal import side_by_side
 
 LEARNED = ["seed", "final_accuracy", "peak_accuracy", "final_entropy", "tokens"]
 
@@ -93,17 +94,26 @@ def make_tables(names: list[str], folder: Path, out: Path, tier: str = TINY) -> 
     """
     experiments = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
     check_names(names, [*SHEETS, *experiments], "table")
-    measured, shelf, written = Measured(folder), results.Shelf(folder, tier), {}
-    for name in names or [*filter(shelf.has, experiments), *_possible(measured)]:
-        made = SHEETS[name](measured) if name in SHEETS else arms(study(name, tier), shelf.some(name))
-        path, text = out / f"{name}.md", made.markdown()
-        with full_disk_explained(out):
-            out.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{text}\n", encoding="utf-8")
-            path.with_suffix(".html").write_text(made.html(name), encoding="utf-8")
-            path.with_suffix(".tex").write_text(made.latex(name), encoding="utf-8")
-        written[path] = text
-    return written
+    measured, shelf = Measured(folder), results.Shelf(folder, tier)
+    names = names or [*filter(shelf.has, experiments), *_possible(measured)]
+    jobs = (
+        (out / f"{name}.md", SHEETS[name](measured) if name in SHEETS else (study(name, tier), shelf.some(name)))
+        for name in names
+    )
+    return dict(side_by_side(_write, jobs, len(names), "tables"))
+
+
+def _write(job: tuple[Path, Sheet | tuple[Experiment, results.Arms]]) -> tuple[Path, str]:
+    """Keep a table, given or still to be made of runs; its path and its text."""
+    path, of = job
+    made = of if isinstance(of, Sheet) else arms(*of)
+    text = made.markdown()
+    with full_disk_explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n", encoding="utf-8")
+        path.with_suffix(".html").write_text(made.html(path.stem), encoding="utf-8")
+        path.with_suffix(".tex").write_text(made.latex(path.stem), encoding="utf-8")
+    return path, text
 
 
 def show(written: dict[Path, str], console: Console) -> None:

@@ -6,18 +6,23 @@ import codecs
 import io
 import json as jsonlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
 from or1lab.errors import UsageError
+from or1lab.process import cores
 
 console = Console()
+Job = TypeVar("Job")
+Made = TypeVar("Made")
+FEW = 6  # jobs that are done sooner than a second process has begun
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -60,7 +65,7 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def counted(total: int, what: str) -> Iterator[Callable[[object], None]]:
+def _counted(total: int, what: str) -> Iterator[Callable[[object], None]]:
     """A bar on a terminal that the function it gives, called with anything, moves on by one; nothing is left of it."""
     errors = Console(stderr=True)
     silent = errors.is_jupyter or not errors.is_terminal
@@ -74,3 +79,16 @@ def counted(total: int, what: str) -> Iterator[Callable[[object], None]]:
 
         bar.refresh()
         yield one_more
+
+
+def side_by_side(make: Callable[[Job], Made], jobs: Iterable[Job], number: int, what: str) -> list[Made]:
+    """What is made of each of a `number` of jobs, in their order: by a process a core while further jobs come in, with
+    a bar that says `what` is counted. A few are made here, sooner than a second process has begun."""
+    if number <= FEW:
+        return [make(job) for job in jobs]
+    with _counted(number, what) as one_more, ProcessPoolExecutor(min(cores(), number)) as pool:
+        made = []
+        for job in jobs:
+            made.append(pool.submit(make, job))
+            made[-1].add_done_callback(one_more)
+        return [one.result() for one in made]

@@ -12,8 +12,8 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
-from or1lab import figures, paper, paper_figures
 from or1lab import measured as measuring
+from or1lab import paper, paper_figures, terminal
 from or1lab.figures import PAPER, make_figures
 from or1lab.measured import Measured
 from or1lab.plots import style
@@ -196,7 +196,7 @@ def test_files_are_the_same_again_and_the_csv_holds_the_data(tmp_path):
 def test_many_figures_are_drawn_by_several_processes_and_are_the_same(tmp_path, monkeypatch):
     names = ["figure5b", "figure2"]
     one_by_one = make_figures(names, tmp_path, tmp_path / "a")
-    monkeypatch.setattr(figures, "FEW", 1)
+    monkeypatch.setattr(terminal, "FEW", 1)
     side_by_side = make_figures(names, tmp_path, tmp_path / "b")
     assert [path.name for path in side_by_side] == [path.name for path in one_by_one]
     assert [path.read_bytes() for path in side_by_side] == [path.read_bytes() for path in one_by_one]

@@ -166,7 +166,7 @@ def falling(step: int | None, last: int = 60, **recipe) -> Records:
     alpha = {"entropy/alpha": 0.0} if recipe else {}
     steps = pd.DataFrame({"step": range(1, last + 1), "entropy/rollout": entropy, "tokens/generated": 9} | alpha)
     evals = pd.DataFrame({"step": [0, last], "eval/accuracy": 0.5, "eval/length": 9.0})
-    return Records(load_recipe("tiny").model_copy(update=recipe), steps, evals, pd.DataFrame())
+    return Records(load_recipe("tiny").model_copy(update=recipe), steps, evals, pd.DataFrame)
 
 
 @pytest.mark.parametrize(

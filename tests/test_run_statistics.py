@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ def made(
     given_columns = {name.replace("__", "/"): values for name, values in columns.items()}
     steps = pd.DataFrame({"step": range(1, n + 1), "stage": 0} | given_columns)
     frame = pd.DataFrame(samples or [], columns=["correct", "length"])
-    return Records(load_recipe("tiny", list(recipe)), steps, evals, frame, horizon)
+    return Records(load_recipe("tiny", list(recipe)), steps, evals, lambda: frame, horizon)
 
 
 def line(start: float, end: float, n: int = 100) -> list[float]:
@@ -220,6 +221,6 @@ def test_every_statistic_is_computed_from_a_run_folder(tmp_path):
     measured = Records.of(run)
     assert len(measured.samples) == 2  # those of the main temperature
     assert measured.last_step == 20 and measured.evals["step"].iloc[-1] == 20
-    ready = Records(measured.recipe, measured.steps, measured.evals, measured.samples, horizon=1000.0)
+    ready = replace(measured, horizon=1000.0)
     for name, statistic in STATISTICS.items():
         assert math.isfinite(statistic(ready)), name

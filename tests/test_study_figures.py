@@ -96,7 +96,7 @@ def test_points_of_which_only_some_were_read(frames):
 
 def test_axes_other_than_steps(shelf, frames):
     run = shelf.arms("multi_stage")["multi-stage"][100]
-    measured = shelf.measured(run, samples=True)
+    measured = shelf.measured(run)
     one = frames["multi_stage"].query("read == 'ours' and series == 'multi-stage' and seed == 100")
     tokens = one.query("panel == 'by_tokens'")["x"].to_numpy()
     assert tokens[0] == 0 and tokens[-1] == pytest.approx(measured.steps["tokens/generated"].sum() / 1e6)

@@ -19,14 +19,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
-from datasketch import MinHash
 
 from or1lab.data.problem import Problem
 from or1lab.data.text import formal, tokens
 from or1lab.rewards.settled import decide
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 ALIKE, ALIKE_ALONE = 0.6, 0.9
 PERMUTATIONS = 128
@@ -47,6 +50,8 @@ def equal(problems: Iterable[Problem]) -> Decisions:
 
 def near(problems: Iterable[Problem]) -> Decisions:
     """Across all sources: near-duplicates, as the module's head says."""
+    from datasketch import MinHash  # brings half of scipy
+
     base = MinHash(num_perm=PERMUTATIONS)
     groups: dict[bytes | int, list[int]] = defaultdict(list)  # formal tokens, or a band -> numbers of those that stay
     kept: list[tuple[str, bytes, tuple[str, ...]]] = []  # id, digest of all tokens, answers
@@ -80,7 +85,7 @@ def digest(text: str) -> bytes:
 
 def _signature(words: list[str], base: MinHash) -> np.ndarray:
     pairs = set(zip(words, words[1:], strict=False)) or {(word, "") for word in words}
-    sketch = MinHash(PERMUTATIONS, permutations=base.permutations, hashfunc=int, scheme=base.scheme)
+    sketch = type(base)(PERMUTATIONS, permutations=base.permutations, hashfunc=int, scheme=base.scheme)
     hashes = [crc32(" ".join(pair).encode(errors="surrogatepass")) for pair in pairs]
     for first in range(0, len(hashes), BATCH):
         sketch.update_batch(hashes[first : first + BATCH])

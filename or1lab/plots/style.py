@@ -1,4 +1,4 @@
-"""The look of all figures: `or1lab.mplstyle` on top of seaborn's theme, Okabe-Ito colours, print width.
+"""The look of all figures: `or1lab.mplstyle` on top of seaborn's theme of ticks, Okabe-Ito colours, print width.
 
 Letters have 8 to 9 points whatever the width, so a figure is drawn as wide as it is printed, and never scaled: WIDTH by
 default, any other by `or1lab figures --width`. Figures are made without pyplot, so that nothing depends on the state of
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.style
 import numpy as np
-import seaborn
 from fontTools import subset
 from matplotlib.figure import Figure
 
@@ -37,7 +37,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # with the colours, so that a lin
 def theme() -> Iterator[None]:
     """Our settings for what is drawn or saved inside."""
     ours = matplotlib.rc_params_from_file(FILE, use_default_template=False)
-    with matplotlib.rc_context({**seaborn.axes_style("ticks"), **ours}):
+    with matplotlib.rc_context({**matplotlib.style.library["seaborn-v0_8-ticks"], **ours}):
         yield
 
 
