@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -34,9 +34,9 @@ from rich.table import Table
 from benchmarks.timing import add_output_options, deliver
 from or1lab import paper, process
 from or1lab.planner import memory, times
-from or1lab.planner.architecture import Architecture, architecture, of_config
+from or1lab.planner.architecture import TINY, Architecture, architecture, of_config
 from or1lab.planner.hardware import Cluster, Device, cluster, device, known
-from or1lab.planner.lengths import Law, Lengths, law
+from or1lab.planner.lengths import Law, law
 from or1lab.planner.memory import Layout
 from or1lab.planner.plan import Plan
 from or1lab.recipe import load_recipe
@@ -97,17 +97,35 @@ MORE_ROLLOUTS = [("tiny", 16, 128), ("tiny", 32, 64), ("wide", 24, 64), ("smol",
 # (model, prompts, budget): enough rows for several micro-batches, so that gradients stand beside the largest of them.
 MEMORY = [("tiny", 32, 8192), ("wide", 32, 4096), ("wide", 32, 8192), ("smol", 8, 512), ("smol", 8, 1024)]
 MODELS = ("tiny", "wide", "smol")
+WIDE = {
+    "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "num_attention_heads": 8,
+    "num_key_value_heads": 8, "head_dim": 32,
+}  # fmt: skip
 FITTED = ("flops", "decoding", "bandwidth", "step", "layer")
 
 
 @dataclass(frozen=True)
 class Case:
-    """What was timed, the seconds it took, and the planner's function of a machine for it."""
+    """What was timed, and the seconds it took: an update of kept responses of these lengths, or a rollout."""
 
-    what: str
+    work: str  # update, rollout
+    model: str
+    limit: str  # of the recipe tiny: micro_tokens of an update, T of a rollout
+    prompts: int
+    prompt: float  # mean tokens of a prompt
+    lengths: list[list[int]]  # tokens of the responses to each prompt
     seconds: float
-    predict: Callable[[Device], float]
     fitted: bool
+
+    def predict(self, machine: Device) -> float:
+        """The planner's seconds for it."""
+        recipe, lengths = load_recipe("tiny", [self.limit]), np.array(self.lengths)
+        job = times.Job(counted(self.model), recipe, alone(machine), Layout(), Law(self.prompt))
+        return times.update(job, lengths) if self.work == "update" else times.rollout(job, lengths).seconds
+
+    @property
+    def what(self) -> str:
+        return f"{self.work}, {self.model}, {self.prompts} x 8, {self.limit}"
 
 
 @cache
@@ -120,16 +138,21 @@ def model_folder(name: str) -> str:
     if name != "wide":
         return sources.model_folder(name)
     folder, tiny = mkdtemp(), sources.model_folder("tiny")
-    sizes = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "num_attention_heads": 8}
-    config = AutoConfig.from_pretrained(tiny, **sizes, num_key_value_heads=8)
+    config = AutoConfig.from_pretrained(tiny, **WIDE)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     sources.load_tokenizer(tiny).save_pretrained(folder)
     return folder
 
 
+def alone(machine: Device) -> Cluster:
+    return Cluster(machine, 1, 1)
+
+
 @cache
 def counted(name: str) -> Architecture:
-    return of_config(json.loads((Path(model_folder(name)) / "config.json").read_text(encoding="utf-8")), name)
+    if name != "wide":
+        return architecture(name)
+    return of_config(json.loads((TINY / "config.json").read_text(encoding="utf-8")) | WIDE, name)
 
 
 def updater(name: str, prompts: int, micro_tokens: int) -> Any:
@@ -152,8 +175,7 @@ def update_case(name: str, prompts: int, micro_tokens: int, fitted: bool) -> Cas
     kept = (rewards.amax(1) > rewards.amin(1)).numpy()
     lengths = np.array([len(row) for row in ours.batch.responses]).reshape(prompts, -1)[kept]
     prompt = float(np.mean([len(row) for row in ours.batch.prompts]))
-    what = f"update, {name}, {prompts} x 8, micro-batches of {micro_tokens}"
-    return Case(what, seconds, lambda d: times.update(job(d, name, ours.recipe, prompt), lengths), fitted)
+    return Case("update", name, f"micro_tokens={micro_tokens}", prompts, prompt, lengths.tolist(), seconds, fitted)
 
 
 def rollout_case(name: str, prompts: int, T: int, engine: Any, fitted: bool) -> Case:
@@ -161,21 +183,15 @@ def rollout_case(name: str, prompts: int, T: int, engine: Any, fitted: bool) -> 
 
     rng = np.random.default_rng(prompts)
     asked = [Request(rng.integers(5, 40, size=12).tolist(), list(range(8 * i, 8 * i + 8))) for i in range(prompts)]
-    lengths: Lengths = np.zeros(0, dtype=np.int64)
+    lengths: list[list[int]] = []
 
     def sample() -> None:
         nonlocal lengths
         found = engine.generate(asked, tau=1.0, T=T)
-        lengths = np.array([[len(sample.token_ids) for sample in group] for group in found])
+        lengths = [[len(sample.token_ids) for sample in group] for group in found]
 
     seconds = timed(sample, 1 if name == "smol" else 3)
-    recipe = load_recipe("tiny", [f"T={T}"])
-    what = f"rollout, {name}, {prompts} x 8, T = {T}"
-    return Case(what, seconds, lambda d: times.rollout(job(d, name, recipe, 12), lengths).seconds, fitted)
-
-
-def job(machine: Device, name: str, recipe: Any, prompt: float) -> times.Job:
-    return times.Job(counted(name), recipe, Cluster(machine, 1, 1), Layout(), Law(prompt))
+    return Case("rollout", name, f"T={T}", prompts, 12.0, lengths, seconds, fitted)
 
 
 def timed(work: Callable[[], object], rounds: int) -> float:
@@ -246,7 +262,7 @@ def memories(models: list[str]) -> list[dict[str, Any]]:
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=returning)
         measured = int(done.stdout)
         recipe = load_recipe("tiny", [f"micro_tokens={micro_tokens}"])
-        parts = memory.update(counted(name), recipe, Cluster(device("cpu"), 1, 1), Layout())
+        parts = memory.update(counted(name), recipe, alone(device("cpu")), Layout())
         what = f"update, {name}, micro-batches of {micro_tokens}, MiB"
         rows.append(compared(what, measured / 2**20, sum(parts.values()) / 2**20))
     return rows
@@ -259,7 +275,7 @@ def compared(what: str, told: float, predicted: float) -> dict[str, Any]:
 def machine(models: list[str]) -> dict[str, Any]:
     cases = measure(models)
     here = fit(cases)
-    rows = [compared(case.what, case.seconds, case.predict(here)) | {"fitted": case.fitted} for case in cases]
+    rows = [compared(case.what, case.seconds, case.predict(here)) | {"case": asdict(case)} for case in cases]
     return {"constants": {name: getattr(here, name) for name in FITTED}, "rows": rows}
 
 
@@ -278,7 +294,7 @@ def show(results: dict[str, Any]) -> None:
         for column in ("", "reported" if part == "paper" else "measured", "predicted", "error"):
             table.add_column(column, justify="right" if column else "left")
         for row in rows:
-            error = "fitted" if row.get("fitted") else f"{row['error']:+.0%}"
+            error = "fitted" if row.get("case", {}).get("fitted") else f"{row['error']:+.0%}"
             table.add_row(row["what"], f"{row['told']:.3g}", f"{row['predicted']:.3g}", error)
         console.print(table)
     if "machine" in results:

@@ -365,6 +365,20 @@ def test_a_cpu_machine_is_its_own_constants():
     assert slow - quick == pytest.approx(50 * here.step)
 
 
+def test_what_was_measured_is_predicted_again():
+    """Times within a quarter, memory within a tenth, by the constants that are committed beside them."""
+    kept = json.loads((ROOT / "benchmarks" / "results" / "planner.json").read_text(encoding="utf-8"))
+    cases = [bench.Case(**row["case"]) for row in kept["machine"]["rows"]]
+    assert len(cases) == 16 and {case.model for case in cases} == set(bench.MODELS)
+    for case in cases:
+        assert case.predict(device("cpu")) == pytest.approx(case.seconds, rel=0.25), case.what
+    assert len(kept["memory"]) == len(bench.MEMORY)
+    for (name, _, budget), row in zip(bench.MEMORY, kept["memory"], strict=True):
+        recipe = load_recipe("tiny", [f"micro_tokens={budget}"])
+        parts = memory.update(bench.counted(name), recipe, cluster("cpu"), Layout())
+        assert sum(parts.values()) / 2**20 == pytest.approx(row["told"], rel=0.1), row["what"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_peak_memory_is_predicted_within_a_tenth():
@@ -383,6 +397,6 @@ def test_times_of_this_machine_are_predicted():
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)["machine"]
-    predicted = [row for row in found["rows"] if not row["fitted"]]
+    predicted = [row for row in found["rows"] if not row["case"]["fitted"]]
     assert len(predicted) == 4 and all(abs(row["error"]) < 0.5 for row in predicted), found
     assert set(found["constants"]) == set(known()["cpu"])
