@@ -57,8 +57,7 @@ def caption(name: str, data: pd.DataFrame, measured: Measured, tier: str = TINY)
     if theirs:
         parts.append(f"Hollow: the paper's {', '.join(dict.fromkeys(places((place,)) for place in theirs))}.")
     parts.append(_runs({spec.labels.get(arm, arm): n for arm, n in data.attrs["seeds"].items()}))
-    parts += [f"Not run yet: {'; '.join(data.attrs['missing'])}."] if data.attrs["missing"] else []
-    parts.append(NO_INTERVAL)
+    parts += [*data.attrs["notes"], NO_INTERVAL]
     forecasts = [curve for curve, told in table.curves.items() if told.x == "forecast"]
     if n := int(data["panel"].isin(forecasts).sum()):
         parts.append(f"The last panel: {n} runs of all studies.")

@@ -6,7 +6,7 @@ paper's name of a curve), seed (ours), step (ours, where there is one), x, y. Th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -19,10 +19,10 @@ from or1lab import paper
 from or1lab.claims import study
 from or1lab.errors import UsageError, check_names
 from or1lab.experiment import EXPERIMENTS, TINY
-from or1lab.recipe import ROOT, read_yaml
+from or1lab.recipe import ROOT, Recipe, read_yaml
 from or1lab.recipe_errors import explain
 from or1lab.recipe_parts import Strict
-from or1lab.results import Shelf
+from or1lab.results import Arms, Shelf
 from or1lab.run_statistics import (
     STATISTICS,
     Records,
@@ -37,8 +37,9 @@ TABLE = ROOT / "experiments" / "figures.yaml"
 COLUMNS = ["panel", "read", "series", "seed", "step", "x", "y"]
 SLOTS = (1, 2, 4, 8, 16, 32, 64)  # places for 128 responses, each decoding one at a time; in proportion for more
 SHARES = (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # of the limit of an evaluation: shorter limits
+FLOOR = -0.25  # what a forecast of an accuracy is drawn down to: a law can say -15
 TIMES = ("time/rollout", "time/update", "time/sync", "time/other")
-KINDS = ("on-policy, no entropy bonus", "off-policy, no entropy bonus", "with an entropy bonus")
+KINDS = ("on-policy, no entropy bonus", "off-policy, no entropy bonus", "with entropy control or a bonus")
 
 Numbers = NDArray[np.float64]
 
@@ -149,8 +150,8 @@ def with_runs(shelf: Shelf) -> list[str]:
 
 def data(name: str, shelf: Shelf) -> pd.DataFrame:
     """The frame of a figure. Its attributes say what the drawing needs beside it: `seeds` (arm -> runs), `switches`
-    (panel -> steps at which a stage of ours begins) and `target` (our target entropy, where a controller is on). Of a
-    panel whose arms have no finished run it has no row of ours.
+    (panel -> steps at which a stage of ours begins), `target` (our target entropy, where a controller is on) and
+    `notes` (what a reader has to know of the runs). Of a panel whose arms have no finished run it has no row of ours.
 
     Raises:
         UsageError: there is no finished run of the figure's study.
@@ -161,38 +162,46 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
     rows: list[list[Any]] = []
     seeds: dict[str, int] = {}
     switches: dict[str, set[int]] = {name: set() for name in spec.names}
-    targets = set()
+    targets, low = set(), 0
     for place, panel in zip(spec.names, spec.panels, strict=True):
         curve = table().curves[panel.curve]
         for series, read, x, y in theirs(panel.paper):
             rows.append([place, read, spec.same.get(series, series), None, None, x, y])
-        for arm, runs in shelf.arms(panel.study or own).items():
+        arms = shelf.arms(panel.study or own)
+        limits = _limits(shelf.measured(run).recipe for runs in arms.values() for run in runs.values())
+        for arm, runs in arms.items():
             if panel.arms and arm not in panel.arms:
                 continue
             for seed, run in runs.items():
                 measured = shelf.measured(run)
-                rows += [[place, "ours", arm, seed, *point] for point in points(curve, measured)]
+                rows += [[place, "ours", arm, seed, *point] for point in points(curve, measured, limits)]
                 switches[place].update(np.cumsum([stage.steps for stage in measured.recipe.stages])[:-1].tolist())
                 if measured.recipe.entropy not in ("none", "constant"):
                     targets.add(measured.recipe.tgt_ent)
             seeds.setdefault(arm, len(runs))
         if curve.x == "forecast":
-            rows += [[place, *row] for row in sorted(_forecasts(shelf), key=lambda row: KINDS.index(row[1]))]
+            forecasts = sorted(_forecasts(shelf), key=lambda row: KINDS.index(row[1]))
+            low = sum(x < FLOOR for *_, x, _ in forecasts)
+            rows += [[place, *row] for row in forecasts]
     frame = pd.DataFrame(rows, columns=COLUMNS).astype({"seed": "Int64", "step": "Int64", "x": float, "y": float})
     stages = {place: sorted(steps) for place, steps in switches.items()}
     shown = {arm for panel in spec.panels if not panel.study for arm in panel.arms or study(own, shelf.tier).arms}
     missing = [spec.labels.get(arm, arm) for arm in study(own, shelf.tier).arms if arm in shown - there.keys()]
+    notes = [f"Not run yet: {', '.join(missing)}."] if missing else []
+    for same in _alike(shelf, {arm: runs for arm, runs in there.items() if arm in shown}):
+        named = "; ".join(spec.labels.get(arm, arm) for arm in same)
+        notes.append(f"Seed by seed the same, one over the other, as what sets them apart never acted: {named}.")
+    notes += [f"{low} forecasts of less than {FLOOR:g} stand at the edge."] if low else []
     frame.attrs = {"seeds": seeds, "switches": stages, "target": min(targets) if len(targets) == 1 else None}
-    frame.attrs["missing"] = missing
+    frame.attrs["notes"] = notes
     return frame
 
 
-def points(curve: Curve, run: Records) -> Iterator[tuple[int | None, float, float]]:
-    """The points of a curve of one run: step (None where there is none), x, y; without those not measured."""
+def points(curve: Curve, run: Records, limits: Sequence[int] = ()) -> Iterator[tuple[int | None, float, float]]:
+    """The points of a curve of one run: step (None where there is none), x, y; without those not measured. `limits`:
+    those of the axis, if it is one of limits (tokens)."""
     if curve.x == "limit":
-        longest = run.recipe.eval.T or run.recipe.max_T
-        trained = {run.recipe.stage(i).T for i in range(len(run.recipe.stages))}
-        for limit in sorted({round(share * longest) for share in SHARES} | {min(T, longest) for T in trained}):
+        for limit in limits:
             yield None, float(limit), accuracy_at_limit(run, limit)
     elif curve.x == "slots":
         more = max(1, run.recipe.D_R * run.recipe.gs // 128)
@@ -255,6 +264,23 @@ def _by_step(records: pd.DataFrame, x: Any, y: str) -> Iterator[tuple[int, float
         x, values = np.asarray(x, float), records[y].to_numpy(float)
         known = np.isfinite(x) & np.isfinite(values)
         yield from zip(*(row[known].tolist() for row in (records["step"].to_numpy(int), x, values)), strict=True)
+
+
+def _limits(recipes: Iterable[Recipe]) -> list[int]:
+    """Where all runs of a panel are compared (tokens): shares of their evaluation's limit, and those trained under."""
+    own = list(recipes)
+    longest = min((recipe.eval.T or recipe.max_T for recipe in own), default=0)
+    trained = {min(recipe.stage(i).T, longest) for recipe in own for i in range(len(recipe.stages))}
+    return sorted({round(share * longest) for share in SHARES} | trained)
+
+
+def _alike(shelf: Shelf, arms: Arms) -> list[list[str]]:
+    """Groups of arms whose runs have the same entropy at every step, seed by seed."""
+    groups: dict[Any, list[str]] = {}
+    for arm, runs in arms.items():
+        own = tuple((seed, *shelf.measured(run).steps["entropy/rollout"]) for seed, run in runs.items())
+        groups.setdefault(own, []).append(arm)
+    return [same for same in groups.values() if len(same) > 1]
 
 
 def _forecasts(shelf: Shelf) -> Iterator[list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import combinations
 
 import numpy as np
@@ -131,6 +132,34 @@ def test_the_law_is_found_where_it_holds():
     fitted = study_figures.law(entropy, 0.9 - 0.3 * np.exp(entropy))
     assert fitted(0.3) == pytest.approx(0.9 - 0.3 * np.exp(0.3))
     assert study_figures.law(np.ones(3), np.array([1.0, 2, 3]))(0.5) == pytest.approx(2)
+
+
+def test_all_arms_are_compared_at_the_same_limits(frames):
+    for name in ("multi_stage", "masks"):
+        ours = frames[name].query("panel == 'limits' and read == 'ours'")
+        limits = {tuple(run["x"]) for _, run in ours.groupby(["series", "seed"])}
+        assert len(limits) == 1 and set(ours["series"]) == set(study(name).arms)
+
+
+def test_arms_that_lie_on_each_other_are_named(tmp_path):
+    write_study(tmp_path, "controllers", seeds=[100])
+    arms = study_figures.Shelf(tmp_path).arms("controllers")
+    printed, released, _ = (arms[arm][100].folder for arm in ("paper", "released", "trl"))
+    assert not study_figures.data("controllers", study_figures.Shelf(tmp_path)).attrs["notes"]
+    shutil.copy(printed / "metrics.jsonl", released / "metrics.jsonl")
+    frame = study_figures.data("controllers", study_figures.Shelf(tmp_path))
+    (told,) = frame.attrs["notes"]
+    assert told.startswith("Seed by seed the same") and told.endswith("never acted: as printed (eq. 3.2); as released.")
+    assert told in draw("controllers", frame)._supxlabel.get_text().replace("\n", " ")
+
+
+def test_a_forecast_far_below_every_accuracy_stands_at_the_edge(shelf, monkeypatch):
+    far = iter([(-15.0, 0.4)])
+    monkeypatch.setattr(study_figures, "forecast", lambda run: next(far, (0.7, 0.8)))
+    frame = study_figures.data("law", shelf)
+    assert frame["x"].min() == -15 and frame.attrs["notes"] == ["1 forecasts of less than -0.25 stand at the edge."]
+    *_, below = draw("law", frame).axes
+    assert min(line.get_xdata().min() for line in below.lines if line.get_marker() != "None") == -0.25
 
 
 def test_forecasts_are_of_every_run(shelf, frames):

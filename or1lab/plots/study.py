@@ -6,7 +6,7 @@ all runs of the arm reach. A colour and a marker stand for the same arm in all p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from or1lab.plots import style
-
-if TYPE_CHECKING:
-    from or1lab.study_figures import Curve, Panel, Spec
+from or1lab.study_figures import FLOOR, Curve, Panel, Spec, law
 
 X = {
     "step": "training step",
@@ -129,7 +127,8 @@ def _ours(
             spread = np.linspace(-0.15, 0.15, len(arm)) * (len(arm) > 1)
             axes.plot(place + spread, arm["y"], color="black", marker="o", markersize=3, linestyle="none")
         elif curve.x in ("entropy", "forecast"):
-            axes.plot(arm["x"], arm["y"], **look, linestyle="none", alpha=0.6, markersize=3.5, markeredgewidth=0)
+            x = arm["x"].clip(lower=FLOOR) if curve.x == "forecast" else arm["x"]
+            axes.plot(x, arm["y"], **look, linestyle="none", alpha=0.6, markersize=3.5, markeredgewidth=0)
             if curve.x == "entropy":
                 _fits(axes, arm, look)
         else:
@@ -137,8 +136,7 @@ def _ours(
     if curve.x == "arm":
         _arms(axes, [str(name) for name, _ in series], labels)
     if curve.x == "forecast" and len(ours):
-        ends = [ours[["x", "y"]].min().min(), ours[["x", "y"]].max().max()]
-        axes.plot(ends, ends, color=GREY, linestyle="--", linewidth=0.9, zorder=1)
+        axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=0.9, zorder=1)
     if curve.y == "residual":
         axes.axhline(0, color=GREY, linewidth=0.9, zorder=1)
 
@@ -155,8 +153,6 @@ def _curves(axes: Axes, arm: pd.DataFrame, look: dict[str, Any]) -> None:
 
 def _fits(axes: Axes, arm: pd.DataFrame, look: dict[str, Any]) -> None:
     """The law fitted to each run."""
-    from or1lab.study_figures import law
-
     for _, run in arm.groupby("seed", sort=False):
         x = np.linspace(run["x"].min(), run["x"].max(), 50)
         axes.plot(x, law(run["x"].to_numpy(), run["y"].to_numpy())(x), color=look["color"], linewidth=1)
@@ -243,7 +239,5 @@ def _note(frame: pd.DataFrame, spec: Spec, notes: dict[str, list[str]], width: f
         lines.append(STAGES)
     if spec.target and frame.attrs["target"]:
         lines.append(TARGET)
-    if frame.attrs["missing"]:
-        lines.append(f"Not run yet: {', '.join(frame.attrs['missing'])}.")
-    text = [" ".join(lines), spec.note]
+    text = [" ".join(lines), spec.note, " ".join(frame.attrs["notes"])]
     return "\n".join(style.symbols(style.filled(line, width)) for line in text if line)
