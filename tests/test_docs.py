@@ -21,12 +21,14 @@ import typer
 import yaml
 
 import or1lab
-from or1lab import claims_view, cli
+from or1lab import claims_view, cli, study_figures
 from or1lab.data.curate import Wanted, curate
 from or1lab.data.load import read
 from or1lab.errors import UsageError
 from or1lab.experiment import Experiment, expand
+from or1lab.figures import PAPER
 from or1lab.ledger import ledger
+from or1lab.paper_tables import SHEETS
 from or1lab.recipe import ROOT, load_recipe
 from or1lab.rewards import get_reward
 from or1lab.sweep import run_sweep
@@ -159,6 +161,16 @@ def test_the_how_tos_pass_what_a_run_checks_before_its_first_step(tmp_path, monk
         assert (len(found.train), len(found.test)) == counts and found.curriculum.prompts(1)
     with pytest.raises(UsageError, match="an evaluation wants 32 problems, but there are only 10 to test on"):
         _material(load_recipe("add_data.yaml", ["eval.problems=32"]), join())
+
+
+def test_every_figure_and_table_of_the_paper_has_its_counterpart(extensions):
+    import generated
+
+    told = generated.counterparts()
+    for kind, last in (("Figure", 26), ("Table", 13)):
+        rows = re.findall(rf"^\| {kind}s? ([^|]*)", told, re.MULTILINE)
+        assert {int(number) for row in rows for number in re.findall(r"\d+", row)} == set(range(1, last + 1))
+    assert set(re.findall(r"`(\w+)`", told)) <= {*study_figures.names(), *PAPER, *SHEETS}
 
 
 def test_every_word_of_a_recipe_is_explained(extensions):

@@ -21,10 +21,13 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from typer.cli import get_docs_for_click
 
-from or1lab import claims_view, cli, paper, recipe_view
+from or1lab import claims_view, cli, paper, recipe_view, study_figures
 from or1lab.claims import load_claims, load_follow_ups
 from or1lab.experiment import Experiment, load_experiment
+from or1lab.figures import PAPER
 from or1lab.ledger import ledger
+from or1lab.paper_tables import SHEETS
+from or1lab.plots.study import places
 from or1lab.recipe import RECIPES, ROOT, Recipe, load_recipe, read_yaml
 from or1lab.recipe_parts import Convergence, Part, Stage
 from or1lab.run_statistics import STATISTICS
@@ -144,6 +147,30 @@ def study_table() -> str:
     return table(("study", "question", "place in the paper", "arms x seeds", "claims"), map(row, studies()))
 
 
+# What the paper draws without data, and where its curves were not seen: our own counterparts.
+WITHOUT_CURVES = {
+    "Figure 12": "drawn in [the study](study.md)", "Figure 15": "drawn in [off-policy updates](off_policy.md)",
+    "Figures 23 and 24": "drawn in [resources](resources.md)", "Figures 25 and 26": "`resources`",
+}  # fmt: skip
+
+
+def counterparts() -> str:
+    """Every figure and table of the paper, and the names under which its counterpart is made here."""
+    shown: dict[str, list[str]] = {place: [told] for place, told in WITHOUT_CURVES.items()}
+    for name, spec in study_figures.table().figures.items():
+        for place in dict.fromkeys(places((place,)) for panel in spec.panels for place in panel.paper):
+            shown.setdefault(place, []).append(f"`{name}`")
+    for name in (*PAPER, *SHEETS):
+        if numbered := re.fullmatch(r"(figure|table)(\d+\w?)", name):
+            shown.setdefault(f"{numbered[1].capitalize()} {numbered[2]}", []).append(f"`{name}`")
+
+    def in_order(row: tuple[str, list[str]]) -> tuple[bool, int, str]:
+        return row[0].startswith("Table"), int(re.findall(r"\d+", row[0])[0]), row[0]
+
+    rows = ((place, ", ".join(names)) for place, names in sorted(shown.items(), key=in_order))
+    return table(("in the paper", "here"), rows)
+
+
 def the_ledger() -> str:
     """Every claim with its verdict by the runs that are kept."""
     return claims_view.sheet(ledger(ROOT / KEPT)).markdown()
@@ -198,6 +225,7 @@ WRITERS: dict[str, Callable[..., str]] = {
     "released": released,
     "commands": commands,
     "study-table": study_table,
+    "counterparts": counterparts,
     "ledger": the_ledger,
     "statistics": statistics,
     "contradictions": contradictions,
