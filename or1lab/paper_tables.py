@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from or1lab import paper
@@ -160,8 +161,10 @@ def time_of_sgd_steps(measured: Measured) -> Sheet:
     rows = [[printed(_quadruple(row["quadruple"])), *_times(row, [cut])] for row in told["rows"]]
     groups = {f"paper: 7B on {told['gpus']}": rows}
     for (setting, machine), part in measured.times.groupby(["setting", "machine"], sort=False):
-        rows = part.sort_values("quadruple").itertuples()
-        ours = [_hours(row, f"{_quadruple(row.quadruple)} (n = {row.runs})") for row in rows]
+        several = part["quadruple"].duplicated(keep=False)  # in groups of another size
+        sizes = [f", gs {row.responses // row.quadruple[1]}" for row in part.itertuples()]
+        part = part.assign(gs=np.where(several, sizes, "")).sort_values(["quadruple", "responses"])
+        ours = [_hours(row, f"{_quadruple(row.quadruple)}{row.gs} (n = {row.runs})") for row in part.itertuples()]
         groups[f"ours: {setting}, {machine}"] = ours
     columns = ["(N_SGD, D_R, D_T, N_reuse)", *TIME]
     return Sheet(columns, groups, "Table 8. Hours of 1000 training steps by SGD steps", [PARTS, UNIT, gpus])

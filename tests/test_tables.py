@@ -275,6 +275,14 @@ def test_our_times_are_hours_of_a_thousand_steps_with_an_interval_over_runs(ours
     assert short[0].text == "tiny T 34, 2 CPU threads"
 
 
+def test_rows_of_one_quadruple_tell_their_group_size(ours):
+    measured = Measured(ours)
+    on = measured.times[measured.times["setting"] == "tiny T 128"].iloc[:1]
+    measured.__dict__["times"] = pd.concat([measured.times, on.assign(responses=32)])
+    told = [row[0].text for row in paper_tables.time_of_sgd_steps(measured).groups["ours: tiny T 128, 2 CPU threads"]]
+    assert told == ["(1, 16, 16, 1), gs 2 (n = 2)", "(1, 16, 16, 1), gs 8 (n = 2)", "(4, 16, 4, 1) (n = 2)"]
+
+
 def test_our_evaluations_stand_below_the_papers_rows_with_intervals(ours):
     rows = paper_tables.benchmark_results(Measured(ours)).groups["ours"]
     assert [row[0].text for row in rows] == ["Skywork-OR1-7B"]  # tiny is no suite of the paper
