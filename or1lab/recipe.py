@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from or1lab.errors import UsageError, did_you_mean
-from or1lab.recipe_errors import explain
+from or1lab.recipe_errors import checked
 from or1lab.recipe_parts import Checkpoint, Data, Eval, Guard, Positive, Rollout, Stage, Strict, VerifierErrors, knob
 from or1lab.rewards import ROUTES, complaint
 
@@ -299,10 +299,7 @@ def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
 def parse_recipe(plain: dict[str, Any], where: str = "recipe") -> Recipe:
     """Check plain data against the models; every problem is named in one UsageError."""
-    try:
-        return Recipe.model_validate(plain)
-    except ValidationError as error:
-        raise UsageError(f"{where}: " + "; ".join(explain(e, Recipe) for e in error.errors())) from None
+    return checked(Recipe, plain, where)
 
 
 def split_override(text: str) -> tuple[str, Any]:

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from or1lab import paper
 from or1lab.claims import study
-from or1lab.errors import UsageError, check_names
+from or1lab.errors import check_names
 from or1lab.experiment import EXPERIMENTS, TINY
 from or1lab.recipe import ROOT, read_yaml
-from or1lab.recipe_errors import explain
+from or1lab.recipe_errors import checked
 from or1lab.recipe_parts import Strict
 from or1lab.results import Shelf
 from or1lab.run_statistics import (
@@ -126,10 +126,7 @@ class Table(Strict):
 @cache
 def table() -> Table:
     """The curves and figures of figures.yaml. Raises UsageError naming what is wrong with them."""
-    try:
-        return Table.model_validate(read_yaml(TABLE))
-    except ValidationError as error:
-        raise UsageError(f"{TABLE}: " + "; ".join(explain(e, Table) for e in error.errors())) from None
+    return checked(Table, read_yaml(TABLE), str(TABLE))
 
 
 @cache

@@ -16,14 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from or1lab.data import load, plain
 from or1lab.data.problem import Problem
 from or1lab.data.published import SETS
 from or1lab.errors import Or1labError, UsageError, check_names, did_you_mean
 from or1lab.recipe import ROOT, read_yaml
-from or1lab.recipe_errors import explain
+from or1lab.recipe_errors import checked
 from or1lab.recipe_parts import Positive, Strict
 from or1lab.sources import GENERATED
 
@@ -212,26 +212,19 @@ def load_suite(name_or_file: str | Path, options: Mapping[str, Any] | None = Non
             f"no suite '{name}'{did_you_mean(name, names())}; there are: {', '.join(names())}; or give a suite file "
             "(.yaml) or a file of problems (.jsonl, .parquet)"
         )
-    suite = _checked(content, name)
+    suite = checked(Suite, content, f"the suite {name}")
     own = [*(["file"] if suite.set else []), *suite.options]
     known = [*own, *(["suffix"] if suite.suffixes else []), "k", "temperature", "top_p", "limit"]
     check_names(options, known, f"option of the suite {suite.name}")
     inner = {key: options.pop(key) for key in list(options) if key in own}
-    return _checked(content | options | {"options": {**suite.options, **inner}}, name) if options or inner else suite
+    content |= options | {"options": {**suite.options, **inner}}
+    return checked(Suite, content, f"the suite {name}")
 
 
 def template_hash(tokenizer: Any, suffix: str = "") -> str:
     """Hash of what stands around a question: the tokenizer's chat template (its source) and the suffix."""
     whole = json.dumps([getattr(tokenizer, "chat_template", None), suffix])
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
-
-
-def _checked(content: dict[str, Any], name: str) -> Suite:
-    try:
-        return Suite.model_validate(content)
-    except ValidationError as error:
-        faults = "; ".join(explain(e, Suite) for e in error.errors())
-        raise UsageError(f"the suite {name}: {faults}") from None
 
 
 def _around(path: Path) -> dict[str, Any]:
