@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from or1lab.errors import Or1labError, UsageError
-from or1lab.terminal import Json, console, print_json
+from or1lab.terminal import Json, answer, console, print_json
 
 
 def evaluate(
@@ -144,10 +144,8 @@ def _compare(one: Path, two: Path, json: bool) -> None:
 
     a, b = Evaluation.open(one), Evaluation.open(two)
     found, unlike = compared(a, b), differences(a, b)
-    if json:
-        print_json({"one": str(one), "two": str(two), **asdict(found), "differences": unlike})
-    else:
-        show_compared(a, b, found, unlike, console)
+    plain = {"one": str(one), "two": str(two), **asdict(found), "differences": unlike}
+    answer(plain, json, lambda: show_compared(a, b, found, unlike, console))
 
 
 def _print(evaluation: Any, json: bool, k: int | None = None) -> None:

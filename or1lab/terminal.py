@@ -64,6 +64,14 @@ def print_json(value: Any) -> None:
     print(jsonlib.dumps(value, indent=2, default=str))
 
 
+def answer(value: Any, json: bool, show: Callable[[], object]) -> None:
+    """Print what a command has found: as JSON where that is asked for, else as `show` does, for people."""
+    if json:
+        print_json(value)
+    else:
+        show()
+
+
 @contextmanager
 def _counted(total: int, what: str) -> Iterator[Callable[[object], None]]:
     """A bar on a terminal that the function it gives, called with anything, moves on by one; nothing is left of it."""
