@@ -102,12 +102,12 @@ def train(
     if nodes > 1 and node_rank is None:
         console.print("on each node, in the same folder of a shared file system:", highlight=False)
         for line in launch.commands(sys.argv[2:], nodes):
-            console.print(line, soft_wrap=True, markup=False, highlight=False)
+            console.out(line, highlight=False)
         return
     place = launch.Place(processes or max(1, launch.visible()), nodes, node_rank or 0, main, offload)
     if not force:
         for note in preflight.check(loaded, place):
-            console.print(f"note: {note}", soft_wrap=True, markup=False, highlight=False)
+            console.out(f"note: {note}", highlight=False)
     try:
         finished = launch.train(loaded, folder, resume=resume, place=place)
     except KeyboardInterrupt as stop:
@@ -339,7 +339,7 @@ def main() -> None:
             raise
         known = isinstance(error, (Or1labError, OSError))
         text = str(error) if known else f"unexpected {type(error).__name__}: {error}; again with --debug shows where"
-        Console(stderr=True).print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True).out(f"error: {text}", style="red", highlight=False)
         sys.exit(error.exit_code if isinstance(error, Or1labError) else 1)
 
 

@@ -114,8 +114,7 @@ def _evaluate(
 
     suite, model = load_suite(suite_name, options), named(name, how["endpoint"])
     folder, bar = out or Path("runs") / "evaluations" / model.label / suite.name, Bar(screen)
-    begun = f"{name} on {suite.title}: k = {suite.k}, into {folder}"
-    screen.print(begun, highlight=False, markup=False, soft_wrap=True)
+    screen.out(f"{name} on {suite.title}: k = {suite.k}, into {folder}", highlight=False)
     try:
         done = run(model, suite, out=folder, watch=bar, **how)
     except KeyboardInterrupt:

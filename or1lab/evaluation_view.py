@@ -69,18 +69,18 @@ def show(summary: dict[str, Any], console: Console) -> None:
         table.add_row(row["name"], number(row["value"], row["unit"]), bounds, OVER[row["over"]])
     console.print(table)
     for line in (MEANING, *settings(summary)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.out(line, highlight=False)
     if summary["bands"]:
         _show_bands(summary["bands"], console)
     if summary["reported"]:
         style = "green" if summary["reported"]["inside"] else "yellow"
-        console.print(summary["reported"]["text"], style=style, highlight=False, markup=False, soft_wrap=True)
+        console.out(summary["reported"]["text"], style=style, highlight=False)
     if missing := summary["without_verdict"]["responses"]:
         names = summary["without_verdict"]["problems"]
-        console.print(
+        console.out(
             f"{missing} responses have no verdict; left out of every number: {', '.join(names[:10])}"
             f"{' ...' if len(names) > 10 else ''}; or1lab evaluate --rescore {summary['folder']} judges them again",
-            style="red", highlight=False, markup=False, soft_wrap=True,
+            style="red", highlight=False,
         )  # fmt: skip
 
 
@@ -121,21 +121,19 @@ def show_rescored(found: dict[str, Any], console: Console) -> None:
     which = f"verifier {after}" if before == after else f"verifier {before} -> {after}"
     changed = ", ".join(f"{count} {kind}" for kind, count in found["changed"].items()) or "no verdict has changed"
     where = f" (problems: {', '.join(found['problems'])} ...)" if found["problems"] else ""
-    console.print(f"{which}: {changed}{where}", highlight=False, markup=False, soft_wrap=True)
+    console.out(f"{which}: {changed}{where}", highlight=False)
 
 
 def show_compared(one: Evaluation, two: Evaluation, found: Paired, unlike: list[str], console: Console) -> None:
     """The paired comparison of two evaluations; `unlike` is what they differ in besides the model."""
     names = [f"{e.manifest['model']} ({e.folder})" for e in (one, two)]
-    console.print(
+    console.out(
         f"{names[0]} minus {names[1]}: {100 * found.difference:+.1f} points of avg@{one.k} "
         f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}], p = {found.p:.2g} (permutation), on {found.problems} "
-        "problems; the interval is over problems",
-        highlight=False, markup=False, soft_wrap=True,
+        "problems; the interval is over problems", highlight=False,
     )  # fmt: skip
     if unlike:
-        text = f"they differ in more than the model: {', '.join(unlike)}"
-        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        console.out(f"they differ in more than the model: {', '.join(unlike)}", style="yellow", highlight=False)
 
 
 def number(value: float | None, unit: str) -> str:

@@ -142,4 +142,4 @@ def show(name: str, overrides: list[str], console: Console) -> None:
         view.add_row(row["key"], str(row["value"]), row["set_by"], row["source"], style=style)
     console.print(view)
     for line in arithmetic(recipe):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.out(line, highlight=False)

@@ -144,8 +144,7 @@ def runs_export(
     if json:
         print_json(made)
         return
-    console.print(
+    console.out(
         f"wrote {out} ({made['bytes'] / 2**20:.1f} MiB); read {out / 'README.md'} before you publish it, then: "
-        f"hf upload NAME {out}",
-        highlight=False, markup=False, soft_wrap=True,
+        f"hf upload NAME {out}", highlight=False,
     )  # fmt: skip

@@ -71,17 +71,14 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path, optio
             text = f"{job.name} failed: {outcome.error}\n  log: {job.log}\n  notebook: {job.executed}"
         else:
             continue
-        console.print(text, soft_wrap=True, markup=False, highlight=False)
+        console.out(text, highlight=False)
     if not outcomes[0].job.of_many and finished:
         console.print(_summary(finished), "means of the runs at their ends")
     again = "" if len(finished) == len(outcomes) else "; for the others, the same command and --resume"
-    console.print(
-        f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", soft_wrap=True, highlight=False
-    )
+    console.out(f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", highlight=False)
     shown = _shown(outcomes[0].job.experiment)
     if shown and len(finished) == len(outcomes) and not outcomes[0].job.of_many:
-        told = f"{shown} --results {shlex.quote(str(folder.parent))}{option}"
-        console.print(told, soft_wrap=True, highlight=False, markup=False)
+        console.out(f"{shown} --results {shlex.quote(str(folder.parent))}{option}", highlight=False)
 
 
 def _shown(experiment: Experiment) -> str | None:
@@ -161,7 +158,7 @@ class Screen:
             self._print(line)
 
     def _print(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+        self.console.out(line, highlight=False)
 
     def _look(self, outcome: Outcome) -> tuple[dict | None, str]:
         """The newest step record of a job and the time it still needs."""

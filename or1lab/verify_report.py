@@ -190,18 +190,17 @@ def show(report: Report, console: Console) -> None:
     table.add_row("all", *map(str, total.values()))
     if total["cases"]:
         console.print(table)
-        console.print(_summary(report), highlight=False, markup=False, soft_wrap=True)
+        console.out(_summary(report), highlight=False)
     reasons = Counter(found.reason for found in report.verdicts)
     counts = ", ".join(f"{name} {n}" for name, n in reasons.most_common())
-    console.print(f"reasons: {counts}", markup=False, highlight=False, soft_wrap=True)
+    console.out(f"reasons: {counts}", highlight=False)
     for case, found in report.unlike():
-        console.print(
+        console.out(
             f"{case.id} ({short(case.category)}): {f'gold {short(case.gold)} · ' if case.gold else ''}answer "
-            f"{short(case.shown)} · expected {_word(case.expected)}, found {judged(found)}",
-            markup=False, highlight=False, soft_wrap=True,
+            f"{short(case.shown)} · expected {_word(case.expected)}, found {judged(found)}", highlight=False,
         )  # fmt: skip
     for message in report.invalid:
-        console.print(f"skipped {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.out(f"skipped {message}", style="yellow", highlight=False)
     if report.invalid:
         console.print(f"{len(report.invalid)} invalid lines skipped", style="yellow", highlight=False)
 

@@ -83,7 +83,7 @@ def _lines(followers: Sequence[Follower], root: Path, console: Console, sleep: C
             elif not new or time.monotonic() - printed.get(folder, -PLAIN_EVERY) < PLAIN_EVERY:
                 continue
             printed[folder] = time.monotonic()
-            console.print(f"{folder}: {line(one, state)}", soft_wrap=True, markup=False, highlight=False)
+            console.out(f"{folder}: {line(one, state)}", highlight=False)
         if len(ended) < len(followers):
             sleep(REFRESH)
 

@@ -132,9 +132,8 @@ def show(funnel: Mapping[str, Any], out: Path, console: Console) -> None:
     """Print the counts of each stage."""
     for stage in funnel["stages"]:
         line = f"{stage['stage']:<11}{_total(stage['in']):>9,} -> {_total(stage['out']):>9,}  {_why(stage)}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    words = f"curated into {out}; what was removed and why: {out / 'README.md'}"
-    console.print(words, markup=False, highlight=False, soft_wrap=True)
+        console.out(line, highlight=False)
+    console.out(f"curated into {out}; what was removed and why: {out / 'README.md'}", highlight=False)
 
 
 def _why(stage: Mapping[str, Any]) -> str:
