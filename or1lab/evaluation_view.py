@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from or1lab.terminal import right
 from or1lab.tracking import PLAIN_EVERY, duration
 
 if TYPE_CHECKING:
@@ -60,10 +61,8 @@ def show(summary: dict[str, Any], console: Console) -> None:
     """The table of `evaluation_summary.summary`, its settings, bands, and what was reported."""
     step = f", step {summary['step']}" if summary["step"] is not None else ""
     title = f"{summary['model']}{step} on {summary['suite']}, version {summary['version']}"
-    table = Table("estimate", title=title, title_justify="left", title_style="bold")
-    for column in ("value", "95% interval"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("interval over")
+    numbers = right("value", "95% interval", no_wrap=True)
+    table = Table("estimate", *numbers, "interval over", title=title, title_justify="left", title_style="bold")
     for row in summary["estimates"]:
         bounds = interval(row["low"], row["high"], row["unit"])
         table.add_row(row["name"], number(row["value"], row["unit"]), bounds, OVER[row["over"]])
@@ -104,9 +103,8 @@ def settings(summary: dict[str, Any]) -> list[str]:
 
 
 def _show_bands(bands: dict[str, Any], console: Console) -> None:
-    table = Table(bands["by"])
-    for column in ("problems", bands["rows"][0]["name_of"], "95% interval", "truncated", "tokens"):
-        table.add_column(column, justify="right", no_wrap=True)
+    numbers = ("problems", bands["rows"][0]["name_of"], "95% interval", "truncated", "tokens")
+    table = Table(bands["by"], *right(*numbers, no_wrap=True))
     for row in bands["rows"]:
         table.add_row(
             row["name"], str(row["problems"]), number(row["value"], "share"),

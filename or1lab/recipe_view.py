@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from or1lab.recipe import RELEASED_CONTROLLER, Recipe, find_recipe, load_recipe, read_yaml, split_override
 
@@ -134,9 +134,8 @@ def as_json(name: str, overrides: list[str]) -> dict[str, Any]:
 def show(name: str, overrides: list[str], console: Console) -> None:
     """Print the same as a table, dim where a key stands at its default, and the arithmetic of the stages."""
     recipe, table = rows(name, overrides)
-    view = Table(title=f"{recipe.name}", title_justify="left")
-    for column in ("knob", "value", "set by", "source"):
-        view.add_column(column, overflow="fold")
+    columns = (Column(name, overflow="fold") for name in ("knob", "value", "set by", "source"))
+    view = Table(*columns, title=recipe.name, title_justify="left")
     for row in table:
         style = "" if row["set_by"] != "default" else "dim"
         view.add_row(row["key"], str(row["value"]), row["set_by"], row["source"], style=style)

@@ -14,6 +14,7 @@ from rich.table import Column, Table
 
 from or1lab.experiment import Experiment, Outcome
 from or1lab.store import Run
+from or1lab.terminal import right
 from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 
 FRAME = 6  # lines of a terminal around the rows; where not all jobs have room, those that train or failed are shown
@@ -39,9 +40,7 @@ def print_grid(console: Console, outcomes: list[Outcome], seconds: dict[str, flo
 
 def print_studies(console: Console, outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int) -> None:
     """The same for many experiments, a row each: the runs that no experiment above it makes."""
-    table = Table("experiment")
-    for column in ("runs", "finished", "time left"):
-        table.add_column(column, justify="right")
+    table = Table("experiment", *right("runs", "finished", "time left"))
     for name in dict.fromkeys(outcome.job.experiment.name for outcome in outcomes):
         own = [outcome for outcome in outcomes if outcome.job.experiment.name == name]
         finished = sum(outcome.state == "finished" for outcome in own)

@@ -16,6 +16,7 @@ from or1lab.data_view import safe
 from or1lab.errors import UsageError
 from or1lab.following import TIMES, Follower
 from or1lab.manifest import MANIFEST
+from or1lab.terminal import right
 from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 
 REFRESH = 1.0  # seconds between looks into the run folders
@@ -124,9 +125,8 @@ def page(one: Follower, console: Console) -> RenderableType:
 
 def overview(followers: Sequence[Follower], root: Path) -> Table:
     """Many runs in a terminal, a row each."""
-    table = Table(Column("run", overflow="fold"), box=None, title=f"runs in {root}", title_justify="left")
-    for title in ("step", "reward", "entropy", "alpha", "kept", "trunc.", "left"):
-        table.add_column(title, justify="right", no_wrap=True)
+    numbers = right("step", "reward", "entropy", "alpha", "kept", "trunc.", "left", no_wrap=True)
+    table = Table(Column("run", overflow="fold"), *numbers, box=None, title=f"runs in {root}", title_justify="left")
     names = ("reward/mean", "entropy/rollout", "entropy/alpha", "groups/kept_frac", "length/truncated_frac")
     for one in followers:
         state = one.state
