@@ -7,6 +7,7 @@ Non-finite numbers in JSON are written as NaN and Infinity, which Python's json 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -135,6 +136,14 @@ def write_atomic(path: Path, content: bytes, what: str) -> None:
             aside.unlink(missing_ok=True)
             raise
     kill_point(f"{what}/renamed")
+
+
+def file_hash(path: Path, *, sync: bool = False) -> str:
+    """SHA-256 of a file; `sync`: it is on the disk, not only on its way there, when this returns."""
+    with path.open("rb") as file:
+        if sync:
+            os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

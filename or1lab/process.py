@@ -10,6 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 STOPS = (signal.SIGTERM, signal.SIGUSR1)  # `kill`, and what schedulers send some time before they kill
@@ -20,6 +21,11 @@ def cores() -> int:
     of a run."""
     all_ = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, all_ // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def cache_folder() -> Path:
+    """Where what was made or fetched once is kept: `$OR1LAB_CACHE`, else `~/.cache/or1lab`."""
+    return Path(os.environ.get("OR1LAB_CACHE") or Path.home() / ".cache" / "or1lab")
 
 
 def prepare() -> None:
