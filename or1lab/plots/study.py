@@ -74,12 +74,12 @@ def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve], width: float
                     told, place, x = part[part["read"] != "ours"], places(panel.paper), panel.paper_x or x
                     notes.setdefault(told["read"].iloc[0], []).extend(panel.paper)
                     _theirs(axes, told, curve, looks)
-                    _dress(axes, f"Paper, {place}", x, panel.paper_label or curve.label)
+                    style.dress(axes, f"Paper, {place}", x, panel.paper_label or curve.label)
                     stages, target = spec.switch, spec.target
                 else:
                     part = part[part["read"] == "ours"]
                     _ours(axes, part, curve, looks, spec.labels)
-                    _dress(axes, panel.title or "Ours" * bool(panel.paper), x, curve.label)
+                    style.dress(axes, panel.title or "Ours" * bool(panel.paper), x, curve.label)
                     stages, target = frame.attrs["switches"][name], frame.attrs["target"]
                 if part.empty:
                     _empty(axes)
@@ -167,13 +167,6 @@ def _arms(axes: Axes, names: list[str], labels: dict[str, str]) -> None:
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="x", visible=False)
-
-
-def _dress(axes: Axes, title: str, x: str, y: str) -> None:
-    if title:
-        axes.set_title(title, fontweight="bold")
-    axes.set_xlabel(style.symbols(x))
-    axes.set_ylabel(style.symbols(y))
 
 
 def _empty(axes: Axes) -> None:
