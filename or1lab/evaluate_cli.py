@@ -91,8 +91,11 @@ def evaluate(
         raise UsageError(f"--backend {backend}: auto, vllm or transformers")
     if endpoint:
         _none_of("--endpoint asks a server, with an engine of its own: it", engine)
-    chosen: dict[str, Any] = {"k": k, "temperature": temperature, "top_p": top_p, "limit": limit}
-    chosen = {name: value for name, value in chosen.items() if value is not None} | _pairs(options or [])
+    from or1lab.recipe import split_override
+
+    named = {"k": k, "temperature": temperature, "top_p": top_p, "limit": limit}
+    chosen = {name: value for name, value in named.items() if value is not None}
+    chosen |= dict(map(split_override, options or []))
     _evaluate(
         model, suite, chosen, out, screen, json, problems=problems, seed=seed, resume=resume,
         endpoint=endpoint, backend=backend, tensor_parallel=tensor_parallel,
@@ -156,12 +159,6 @@ def _print(evaluation: Any, json: bool, k: int | None = None) -> None:
 
     show(summary, console)
     console.print(f"{evaluation.folder} holds every response and verdict", highlight=False, markup=False)
-
-
-def _pairs(texts: list[str]) -> dict[str, Any]:
-    from or1lab.recipe import split_override
-
-    return dict(map(split_override, texts))
 
 
 def suites(

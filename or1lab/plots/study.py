@@ -204,7 +204,8 @@ def places(places: tuple[str, ...]) -> str:
 
 def _legend(made: Figure, frame: pd.DataFrame, looks: dict[str, dict[str, Any]], spec: Spec, width: float) -> None:
     """One legend above all panels: our arms with their runs, then what the paper alone has, hollow."""
-    shown = set(frame.loc[~frame["panel"].isin(_bars(spec)), "series"])
+    bars = [panel.curve for panel in spec.panels if panel.study]  # an arm's name is below each bar
+    shown = set(frame.loc[~frame["panel"].isin(bars), "series"])
     handles, names, plain = [], [], []
     for name, look in looks.items():
         part = frame[frame["series"] == name]
@@ -219,11 +220,6 @@ def _legend(made: Figure, frame: pd.DataFrame, looks: dict[str, dict[str, Any]],
         names.append(style.symbols(label))
         plain.append(label)  # as long as it is printed
     made.legend(handles, names, loc="outside upper left", ncols=style.legend_columns(plain, width))
-
-
-def _bars(spec: Spec) -> set[str]:
-    """Panels with an arm's name below each bar."""
-    return {panel.curve for panel in spec.panels if panel.study}
 
 
 def _note(frame: pd.DataFrame, spec: Spec, notes: dict[str, list[str]], width: float) -> str:
