@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from or1lab import notebook as notebooks
 from or1lab.errors import UsageError, did_you_mean
-from or1lab.recipe import ROOT, Recipe, load_recipe, parse_recipe, read_yaml, recipe_hash
+from or1lab.recipe import ROOT, Recipe, find_file, load_recipe, parse_recipe, read_yaml, recipe_hash
 from or1lab.recipe_errors import checked
 from or1lab.recipe_parts import Strict
 from or1lab.store import LOCK, MANIFEST, Run, is_locked
@@ -170,12 +170,7 @@ def load_experiment(name: str | Path) -> Experiment:
     Raises:
         UsageError: missing file, unknown key (names the nearest right one), impossible value.
     """
-    path = Path(name) if Path(name).is_file() else EXPERIMENTS / f"{name}.yaml"
-    if not path.is_file():
-        names = sorted(p.stem for p in EXPERIMENTS.glob("*.yaml"))
-        raise UsageError(
-            f"no experiment '{name}'{did_you_mean(str(name), names)}; a file, or one of: {', '.join(names)}"
-        )
+    path = find_file(name, EXPERIMENTS, "experiment")
     return checked(Experiment, read_yaml(path), str(path))
 
 

@@ -241,14 +241,16 @@ def recipe_hash(recipe: Recipe) -> str:
 
 def find_recipe(name: str | Path) -> Path:
     """Path of a recipe file given as such or by preset name. Raises UsageError naming the presets."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    preset = RECIPES / f"{name}.yaml"
-    if preset.is_file():
-        return preset
-    presets = sorted(p.stem for p in RECIPES.glob("*.yaml"))
-    raise UsageError(f"no recipe '{name}'{did_you_mean(str(name), presets)}; a file, or one of: {', '.join(presets)}")
+    return find_file(name, RECIPES, "recipe")
+
+
+def find_file(name: str | Path, folder: Path, kind: str) -> Path:
+    """A YAML file given as such or by its name in a folder. Raises UsageError naming those there are."""
+    path = Path(name) if Path(name).is_file() else folder / f"{name}.yaml"
+    if not path.is_file():
+        names = sorted(p.stem for p in folder.glob("*.yaml"))
+        raise UsageError(f"no {kind} '{name}'{did_you_mean(str(name), names)}; a file, or one of: {', '.join(names)}")
+    return path
 
 
 def read_recipe(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
