@@ -193,6 +193,11 @@ class Recipe(Strict):
         return self.model_copy(update={**self._stage_values(i), "stages": (only,)})
 
     @property
+    def by_stage(self) -> list[Recipe]:
+        """`stage` of each of them, in order."""
+        return [self.stage(i) for i in range(len(self.stages))]
+
+    @property
     def total_steps(self) -> int:
         """Training steps of all stages; the most there can be where a stage ends by convergence."""
         return sum(stage.steps for stage in self.stages)

@@ -103,8 +103,7 @@ def rows(name: str, overrides: list[str]) -> tuple[Recipe, list[dict[str, Any]]]
 def arithmetic(recipe: Recipe) -> list[str]:
     """Length and N_SGD of each stage in words (paper eq. 4.1)."""
     lines = []
-    for i in range(len(recipe.stages)):
-        s = recipe.stage(i)
+    for i, s in enumerate(recipe.by_stage):
         policy = "on-policy" if s.N_SGD == 1 else "off-policy"
         steps, rule = f"{s.total_steps} steps", s.stages[0].until_converged
         if rule:
@@ -122,10 +121,9 @@ def arithmetic(recipe: Recipe) -> list[str]:
 def as_json(name: str, overrides: list[str]) -> dict[str, Any]:
     """The resolved recipe, N_SGD of each stage, and of every key who set it and by what source."""
     recipe, table = rows(name, overrides)
-    stages = [recipe.stage(i) for i in range(len(recipe.stages))]
     return {
         "recipe": recipe.resolved(),
-        "N_SGD": [stage.N_SGD for stage in stages],
+        "N_SGD": [stage.N_SGD for stage in recipe.by_stage],
         "total_steps": recipe.total_steps,
         "origin": {row["key"]: {"set_by": row["set_by"], "source": row["source"]} for row in table},
     }

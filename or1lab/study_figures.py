@@ -188,7 +188,7 @@ def points(curve: Curve, run: Records) -> Iterator[tuple[int | None, float, floa
     """The points of a curve of one run: step (None where there is none), x, y; without those not measured."""
     if curve.x == "limit":
         longest = run.recipe.eval.T or run.recipe.max_T
-        trained = {run.recipe.stage(i).T for i in range(len(run.recipe.stages))}
+        trained = {stage.T for stage in run.recipe.by_stage}
         for limit in sorted({round(share * longest) for share in SHARES} | {min(T, longest) for T in trained}):
             yield None, float(limit), accuracy_at_limit(run, limit)
     elif curve.x == "slots":
@@ -208,7 +208,7 @@ def points(curve: Curve, run: Records) -> Iterator[tuple[int | None, float, floa
         if curve.y in AXES:
             records = records.assign(**{curve.y: AXES[curve.y](run)[records["step"].to_numpy(int)]})
         if curve.y == "kl/reference":  # recorded as 0 where there is no reference to measure it from
-            measured = [i for i in range(len(run.recipe.stages)) if run.recipe.stage(i).beta]
+            measured = [i for i, stage in enumerate(run.recipe.by_stage) if stage.beta]
             records = records[records["stage"].isin(measured)]
         yield from _by_step(records, AXES[curve.x](run)[records["step"].to_numpy(int)], curve.y)
 
