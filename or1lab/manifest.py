@@ -108,6 +108,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def begun() -> dict[str, Any]:
+    """The keys of a manifest that say how far its work is, as it begins."""
+    return {"status": "running", "created": now(), "finished": None, "seconds": None}
+
+
 def plain(value: Any) -> Any:
     """JSON form of what json does not know: numpy and torch scalars and arrays (neither imported here), paths."""
     if hasattr(value, "tolist"):
