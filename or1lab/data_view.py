@@ -191,7 +191,7 @@ def show_problem(problem: Problem, console: Console) -> None:
     line("domain", " · ".join(origin), "dim")
     console.out(cut(problem.prompt), style="bold", highlight=False)
     if problem.gold is not None:
-        line("gold", problem.gold if isinstance(problem.gold, str) else " | ".join(problem.gold), "green")
+        line("gold", " | ".join(problem.golds), "green")
     if problem.tests:
         line(f"{count_tests(problem.tests)} tests", shown_tests(problem.tests), "green")
     if problem.solution:
