@@ -6,11 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from or1lab.terminal import right
-from or1lab.tracking import PLAIN_EVERY, duration
+from or1lab.tracking import PLAIN_EVERY, duration, live_bar
 
 if TYPE_CHECKING:
     from or1lab.estimators import Paired
@@ -32,10 +32,7 @@ class Bar:
         text = self._text(running)
         if self.console.is_terminal and not self.console.is_jupyter:
             if self._bar is None:
-                columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
-                self._bar = Progress(*columns, console=self.console)
-                self._task = self._bar.add_task("", total=running.total, text="")
-                self._bar.start()
+                self._bar, self._task = live_bar(self.console, running.total)
             self._bar.update(self._task, completed=running.done, text=text)
         elif time.monotonic() - self.printed >= PLAIN_EVERY or running.done == running.total:
             self.console.print(f"{running.done}/{running.total} responses, {text}", highlight=False, markup=False)

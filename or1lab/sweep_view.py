@@ -183,9 +183,7 @@ class Screen:
             job = outcome.job
             record, left = self._look(outcome)
             values = record or {}
-            state = outcome.state
-            if state == "training" and not record:
-                state = "starting"
+            state = "starting" if outcome.state == "training" and not record else outcome.state
             table.add_row(
                 job.title, str(job.seed), f"{values.get('step', 0)}/{job.recipe.total_steps}",
                 number(values.get("reward/mean"), ".3f"), number(values.get("entropy/rollout"), ".3f"),

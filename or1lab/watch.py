@@ -57,9 +57,7 @@ def watch(folder: Path, console: Console, sleep: Callable[[float], None] = time.
 def _live(followers: Sequence[Follower], root: Path, console: Console, sleep: Callable[[float], None]) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            running = any(
-                one.state == "running" for one in followers
-            )  # asked before the look: no last record is missed
+            running = any(one.state == "running" for one in followers)  # before the look: no last record is missed
             for one in followers:
                 one.look()
             view = page(followers[0], console) if len(followers) == 1 else overview(followers, root)
