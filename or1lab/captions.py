@@ -87,7 +87,7 @@ def _runs(counts: dict[str, int]) -> str:
 
 def _settings(recipes: dict[str, Recipe]) -> str:
     """What all arms have in common, and what they differ in."""
-    stages = [[recipe.stage(i) for i in range(len(recipe.stages))] for recipe in recipes.values()]
+    stages = [recipe.by_stage for recipe in recipes.values()]
     told = {knob: [_by_stage(own, knob) for own in stages] for knob in (*KNOBS, "T")}
     told["steps"] = ["/".join(str(stage.steps) for stage in recipe.stages) for recipe in recipes.values()]
     entropy = {kind for value in told["entropy"] for kind in value.split("/")}

@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from or1lab.errors import UsageError, did_you_mean
 from or1lab.experiment import TINY, Experiment, load_experiment
 from or1lab.recipe import read_yaml
-from or1lab.recipe_errors import explain
+from or1lab.recipe_errors import checked
 from or1lab.recipe_parts import Strict
 from or1lab.run_statistics import REACHED, REACHING, STATISTICS
 from or1lab.tiers import at_tier
@@ -82,10 +82,7 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
     Raises:
         UsageError: an unknown key, statistic, study or arm, an id twice, too many primary claims, too few seeds.
     """
-    try:
-        claims = _File.model_validate(read_yaml(path)).claims
-    except ValidationError as error:
-        raise UsageError(f"{path}: " + "; ".join(explain(e, _File) for e in error.errors())) from None
+    claims = checked(_File, read_yaml(path), str(path)).claims
     twice = [name for name, count in Counter(claim.id for claim in claims).items() if count > 1]
     if twice:
         raise UsageError(f"{path}: the claim '{twice[0]}' is there twice")

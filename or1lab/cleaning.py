@@ -154,6 +154,6 @@ def show(done: Cleaned, console: Console) -> None:
     if groups:
         console.print(table, markup=False)
     for name, why in done.left.items():
-        console.print(f"left: {name}: {why}", highlight=False, markup=False, soft_wrap=True)
+        console.out(f"left: {name}: {why}", highlight=False)
     verb = "would be freed; nothing was removed (--dry-run)" if done.dry_run else "freed"
     console.print(f"{done.bytes:,} bytes {verb}", highlight=False)

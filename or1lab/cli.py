@@ -21,7 +21,7 @@ from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate_cli import evaluate, suites
 from or1lab.figures_cli import figures
 from or1lab.plan_cli import plan
-from or1lab.terminal import Json, Results, Tier, console, print_json, printable_anywhere, runs_or_kept
+from or1lab.terminal import Json, Results, Tier, answer, console, print_json, printable_anywhere, runs_or_kept
 
 app = typer.Typer(
     name="or1lab",
@@ -102,12 +102,12 @@ def train(
     if nodes > 1 and node_rank is None:
         console.print("on each node, in the same folder of a shared file system:", highlight=False)
         for line in launch.commands(sys.argv[2:], nodes):
-            console.print(line, soft_wrap=True, markup=False, highlight=False)
+            console.out(line, highlight=False)
         return
     place = launch.Place(processes or max(1, launch.visible()), nodes, node_rank or 0, main, offload)
     if not force:
         for note in preflight.check(loaded, place):
-            console.print(f"note: {note}", soft_wrap=True, markup=False, highlight=False)
+            console.out(f"note: {note}", highlight=False)
     try:
         finished = launch.train(loaded, folder, resume=resume, place=place)
     except KeyboardInterrupt as stop:
@@ -241,10 +241,7 @@ def report(
     from or1lab import report as reports
 
     made = reports.build(results, out, tier=tier, jobs=jobs, console=Console(stderr=json))
-    if json:
-        print_json(asdict(made))
-    else:
-        reports.show(made, console)
+    answer(asdict(made), json, lambda: reports.show(made, console))
     raise typer.Exit(int(bool(made.failed)))
 
 
@@ -270,10 +267,8 @@ def verify_math(
     from or1lab.rewards.math import verify_math as judge
 
     verdict = judge(verify.as_response(pred), gold, timeout=timeout)
-    if json:
-        print_json({"correct": verdict.correct, "reason": verdict.reason})
-    else:
-        console.print(f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})")
+    told = f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})"
+    answer({"correct": verdict.correct, "reason": verdict.reason}, json, lambda: console.print(told))
 
 
 @verify_app.command("code", epilog="Example: or1lab verify code --problem problem.json --solution answer.py")
@@ -310,10 +305,7 @@ def verify_code(
 def _report(report: Any, page: str, markdown: Path | None, json: bool) -> None:
     from or1lab import verify_report
 
-    if json:
-        print_json(verify_report.as_json(report))
-    else:
-        verify_report.show(report, console)
+    answer(verify_report.as_json(report), json, lambda: verify_report.show(report, console))
     if markdown:  # last: a folder that is not there must not cost the report
         markdown.write_text(page, encoding="utf-8")
 
@@ -347,7 +339,7 @@ def main() -> None:
             raise
         known = isinstance(error, (Or1labError, OSError))
         text = str(error) if known else f"unexpected {type(error).__name__}: {error}; again with --debug shows where"
-        Console(stderr=True).print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True).out(f"error: {text}", style="red", highlight=False)
         sys.exit(error.exit_code if isinstance(error, Or1labError) else 1)
 
 

@@ -33,7 +33,7 @@ class Curriculum:
     """
 
     def __init__(self, recipe: Recipe, problems: Sequence[Problem]) -> None:
-        self.stages = [recipe.stage(i) for i in range(len(recipe.stages))]
+        self.stages = recipe.by_stage
         self.problems = list(problems)
         self.seed = recipe.seed
         self.rule = recipe.online_filter

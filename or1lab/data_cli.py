@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from or1lab.terminal import Json, console, print_json
+from or1lab.terminal import Json, answer, console, print_json
 
 app = typer.Typer(no_args_is_help=True, help="Look at problems and prepare them.", rich_markup_mode="rich")
 
@@ -47,10 +47,7 @@ def data_curate(
     judges = tuple(judge or ())
     wanted = Wanted(tuple(inputs), tuple(against or ()), chosen, model, samples, votes, endpoint, judges, strict)
     funnel = curate(wanted, out, resume=resume)
-    if json:
-        print_json(funnel)
-    else:
-        card.show(funnel, out, console)
+    answer(funnel, json, lambda: card.show(funnel, out, console))
 
 
 @app.command("stats", epilog="Example: or1lab data stats livecodebench window=2024-08..2025-02")
@@ -59,10 +56,7 @@ def data_stats(source: ProblemsArg, options: SetOptions = None, strict: Strict =
     from or1lab import data_view
 
     found = data_view.report(data_view.opened(source, options or [], strict=strict))
-    if json:
-        print_json(found)
-    else:
-        data_view.show_stats(found, console)
+    answer(found, json, lambda: data_view.show_stats(found, console))
 
 
 @app.command("show", epilog="Example: or1lab data show problems.jsonl -n 1")

@@ -162,8 +162,7 @@ def show_skipped(skipped: dict[str, Any], console: Console) -> None:
         places[reason].append(f"{unit} {number}")
     for reason, n in list(skipped["reasons"].items())[:REASONS]:
         named = ", ".join(places[reason][:NAMED]) + (", …" if n > NAMED else "")
-        line = f"skipped {n}: {reason} ({named})"
-        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.out(f"skipped {n}: {reason} ({named})", style="yellow", highlight=False)
     if skipped["count"]:
         more = len(skipped["reasons"]) - REASONS
         rest = f", for {more} more reasons (--json lists all)" if more > 0 else ""
@@ -185,14 +184,14 @@ def pick(loaded: Loaded, n: int, id: str | None = None) -> list[Problem]:
 def show_problem(problem: Problem, console: Console) -> None:
     """Print one problem; long texts are cut at LONG characters, control characters made visible."""
     def line(name: str, text: str, style: str = "") -> None:
-        console.print(f"{name}: {cut(text)}", style=style, markup=False, highlight=False, soft_wrap=True)
+        console.out(f"{name}: {cut(text)}", style=style, highlight=False)
 
     console.rule(Text(safe(problem.id)))
     origin = (problem.domain, problem.source or "no source", problem.licence or "no licence stated")
     line("domain", " · ".join(origin), "dim")
-    console.print(cut(problem.prompt), style="bold", markup=False, highlight=False, soft_wrap=True)
+    console.out(cut(problem.prompt), style="bold", highlight=False)
     if problem.gold is not None:
-        line("gold", problem.gold if isinstance(problem.gold, str) else " | ".join(problem.gold), "green")
+        line("gold", " | ".join(problem.golds), "green")
     if problem.tests:
         line(f"{count_tests(problem.tests)} tests", shown_tests(problem.tests), "green")
     if problem.solution:

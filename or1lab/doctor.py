@@ -9,7 +9,6 @@ import json
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -22,6 +21,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from or1lab import process
+from or1lab.process import output
 
 State = Literal["ok", "note", "wrong"]
 STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "wrong": "bold red"}
@@ -189,11 +189,3 @@ def nvidia_gpus() -> str:
     """ "8 x NVIDIA H100" by nvidia-smi, "" where there is none; asked once a process."""
     names = (output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") or "").splitlines()
     return f"{len(names)} x {names[0]}" if names else ""  # those of one machine are alike
-
-
-def output(*command: str) -> str | None:
-    """What a command prints; None if it is absent, fails or hangs."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import site
-import subprocess
 import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from or1lab.process import cores
+from or1lab.process import cores, output
 from or1lab.recipe import ROOT
 
 PACKAGES = (
@@ -78,9 +77,5 @@ def _cpu() -> str:
 
 
 def _output(*command: str) -> str:
-    """What a command prints, or nothing if it is absent, fails or hangs."""
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout
+    """What a command prints in the repository, or nothing if it is absent, fails or hangs."""
+    return output(*command, cwd=ROOT, timeout=10) or ""

@@ -276,19 +276,22 @@ def _share(right: Bools, k: int, over: Over) -> Estimate:
     return Estimate(*intervals.at_least_one(right, k, _checked(over)), over, *right.shape)
 
 
-def _bools(table: ArrayLike, name: str) -> Bools:
+def _table(table: ArrayLike, name: str) -> NDArray[Any]:
     array = np.asarray(table)
     if array.ndim != 2 or not array.size:
         raise ValueError(f"{name} must be a table of problems x samples with at least one of each, not {array.shape}")
+    return array
+
+
+def _bools(table: ArrayLike, name: str) -> Bools:
+    array = _table(table, name)
     if array.dtype != np.bool_:
         raise ValueError(f"{name} must be True or False in each place, not {array.dtype}")
     return array
 
 
 def _lengths(table: ArrayLike) -> Floats:
-    array = np.asarray(table)
-    if array.ndim != 2 or not array.size:
-        raise ValueError(f"lengths must be a table of problems x samples with at least one of each, not {array.shape}")
+    array = _table(table, "lengths")
     if array.dtype.kind not in "iuf" or not np.isfinite(array).all() or (array < 0).any():
         raise ValueError(f"lengths must be finite numbers of tokens from 0; these are {array.dtype}")
     return array.astype(np.float64)

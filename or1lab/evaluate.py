@@ -25,7 +25,7 @@ from or1lab.estimators import Estimate, avg_at_k, maj_at_k, pass_at_k
 from or1lab.evaluation import KEY, PROBLEMS, Evaluation, is_evaluation
 from or1lab.intervals import UNKNOWN, share_of_means
 from or1lab.kill_points import kill_point
-from or1lab.manifest import now
+from or1lab.manifest import begun, now
 from or1lab.models import Model, find_model
 from or1lab.rewards import ROUTES, RewardFn, get_reward, sandbox
 from or1lab.rollout.base import Engine, sample_seed
@@ -215,10 +215,7 @@ def _create(folder: Path, settings: dict[str, Any], chosen: list[Problem], judge
         "verifiers": [{**judge, "judged": now()}],
         "sandbox": sandbox.active() if any(problem.tests for problem in chosen) else None,
         **environment(),
-        "status": "running",
-        "created": now(),
-        "finished": None,
-        "seconds": None,
+        **begun(),
         "error": None,
     }
     return Evaluation.create(folder, manifest, chosen)

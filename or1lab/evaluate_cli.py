@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from or1lab.errors import Or1labError, UsageError
-from or1lab.terminal import Json, console, print_json
+from or1lab.terminal import Json, answer, console, print_json
 
 
 def evaluate(
@@ -91,8 +91,11 @@ def evaluate(
         raise UsageError(f"--backend {backend}: auto, vllm or transformers")
     if endpoint:
         _none_of("--endpoint asks a server, with an engine of its own: it", engine)
-    chosen: dict[str, Any] = {"k": k, "temperature": temperature, "top_p": top_p, "limit": limit}
-    chosen = {name: value for name, value in chosen.items() if value is not None} | _pairs(options or [])
+    from or1lab.recipe import split_override
+
+    named = {"k": k, "temperature": temperature, "top_p": top_p, "limit": limit}
+    chosen = {name: value for name, value in named.items() if value is not None}
+    chosen |= dict(map(split_override, options or []))
     _evaluate(
         model, suite, chosen, out, screen, json, problems=problems, seed=seed, resume=resume,
         endpoint=endpoint, backend=backend, tensor_parallel=tensor_parallel,
@@ -114,8 +117,7 @@ def _evaluate(
 
     suite, model = load_suite(suite_name, options), named(name, how["endpoint"])
     folder, bar = out or Path("runs") / "evaluations" / model.label / suite.name, Bar(screen)
-    begun = f"{name} on {suite.title}: k = {suite.k}, into {folder}"
-    screen.print(begun, highlight=False, markup=False, soft_wrap=True)
+    screen.out(f"{name} on {suite.title}: k = {suite.k}, into {folder}", highlight=False)
     try:
         done = run(model, suite, out=folder, watch=bar, **how)
     except KeyboardInterrupt:
@@ -144,10 +146,8 @@ def _compare(one: Path, two: Path, json: bool) -> None:
 
     a, b = Evaluation.open(one), Evaluation.open(two)
     found, unlike = compared(a, b), differences(a, b)
-    if json:
-        print_json({"one": str(one), "two": str(two), **asdict(found), "differences": unlike})
-    else:
-        show_compared(a, b, found, unlike, console)
+    plain = {"one": str(one), "two": str(two), **asdict(found), "differences": unlike}
+    answer(plain, json, lambda: show_compared(a, b, found, unlike, console))
 
 
 def _print(evaluation: Any, json: bool, k: int | None = None) -> None:
@@ -159,12 +159,6 @@ def _print(evaluation: Any, json: bool, k: int | None = None) -> None:
 
     show(summary, console)
     console.print(f"{evaluation.folder} holds every response and verdict", highlight=False, markup=False)
-
-
-def _pairs(texts: list[str]) -> dict[str, Any]:
-    from or1lab.recipe import split_override
-
-    return dict(map(split_override, texts))
 
 
 def suites(

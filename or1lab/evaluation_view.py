@@ -6,10 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import Progress
 from rich.table import Table
 
-from or1lab.tracking import PLAIN_EVERY, duration
+from or1lab.terminal import right
+from or1lab.tracking import PLAIN_EVERY, duration, live_bar
 
 if TYPE_CHECKING:
     from or1lab.estimators import Paired
@@ -31,10 +32,7 @@ class Bar:
         text = self._text(running)
         if self.console.is_terminal and not self.console.is_jupyter:
             if self._bar is None:
-                columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
-                self._bar = Progress(*columns, console=self.console)
-                self._task = self._bar.add_task("", total=running.total, text="")
-                self._bar.start()
+                self._bar, self._task = live_bar(self.console, running.total)
             self._bar.update(self._task, completed=running.done, text=text)
         elif time.monotonic() - self.printed >= PLAIN_EVERY or running.done == running.total:
             self.console.print(f"{running.done}/{running.total} responses, {text}", highlight=False, markup=False)
@@ -60,27 +58,25 @@ def show(summary: dict[str, Any], console: Console) -> None:
     """The table of `evaluation_summary.summary`, its settings, bands, and what was reported."""
     step = f", step {summary['step']}" if summary["step"] is not None else ""
     title = f"{summary['model']}{step} on {summary['suite']}, version {summary['version']}"
-    table = Table("estimate", title=title, title_justify="left", title_style="bold")
-    for column in ("value", "95% interval"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("interval over")
+    numbers = right("value", "95% interval", no_wrap=True)
+    table = Table("estimate", *numbers, "interval over", title=title, title_justify="left", title_style="bold")
     for row in summary["estimates"]:
         bounds = interval(row["low"], row["high"], row["unit"])
         table.add_row(row["name"], number(row["value"], row["unit"]), bounds, OVER[row["over"]])
     console.print(table)
     for line in (MEANING, *settings(summary)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.out(line, highlight=False)
     if summary["bands"]:
         _show_bands(summary["bands"], console)
     if summary["reported"]:
         style = "green" if summary["reported"]["inside"] else "yellow"
-        console.print(summary["reported"]["text"], style=style, highlight=False, markup=False, soft_wrap=True)
+        console.out(summary["reported"]["text"], style=style, highlight=False)
     if missing := summary["without_verdict"]["responses"]:
         names = summary["without_verdict"]["problems"]
-        console.print(
+        console.out(
             f"{missing} responses have no verdict; left out of every number: {', '.join(names[:10])}"
             f"{' ...' if len(names) > 10 else ''}; or1lab evaluate --rescore {summary['folder']} judges them again",
-            style="red", highlight=False, markup=False, soft_wrap=True,
+            style="red", highlight=False,
         )  # fmt: skip
 
 
@@ -104,9 +100,8 @@ def settings(summary: dict[str, Any]) -> list[str]:
 
 
 def _show_bands(bands: dict[str, Any], console: Console) -> None:
-    table = Table(bands["by"])
-    for column in ("problems", bands["rows"][0]["name_of"], "95% interval", "truncated", "tokens"):
-        table.add_column(column, justify="right", no_wrap=True)
+    numbers = ("problems", bands["rows"][0]["name_of"], "95% interval", "truncated", "tokens")
+    table = Table(bands["by"], *right(*numbers, no_wrap=True))
     for row in bands["rows"]:
         table.add_row(
             row["name"], str(row["problems"]), number(row["value"], "share"),
@@ -121,21 +116,19 @@ def show_rescored(found: dict[str, Any], console: Console) -> None:
     which = f"verifier {after}" if before == after else f"verifier {before} -> {after}"
     changed = ", ".join(f"{count} {kind}" for kind, count in found["changed"].items()) or "no verdict has changed"
     where = f" (problems: {', '.join(found['problems'])} ...)" if found["problems"] else ""
-    console.print(f"{which}: {changed}{where}", highlight=False, markup=False, soft_wrap=True)
+    console.out(f"{which}: {changed}{where}", highlight=False)
 
 
 def show_compared(one: Evaluation, two: Evaluation, found: Paired, unlike: list[str], console: Console) -> None:
     """The paired comparison of two evaluations; `unlike` is what they differ in besides the model."""
     names = [f"{e.manifest['model']} ({e.folder})" for e in (one, two)]
-    console.print(
+    console.out(
         f"{names[0]} minus {names[1]}: {100 * found.difference:+.1f} points of avg@{one.k} "
         f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}], p = {found.p:.2g} (permutation), on {found.problems} "
-        "problems; the interval is over problems",
-        highlight=False, markup=False, soft_wrap=True,
+        "problems; the interval is over problems", highlight=False,
     )  # fmt: skip
     if unlike:
-        text = f"they differ in more than the model: {', '.join(unlike)}"
-        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        console.out(f"they differ in more than the model: {', '.join(unlike)}", style="yellow", highlight=False)
 
 
 def number(value: float | None, unit: str) -> str:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from or1lab import notebook as notebooks
 from or1lab.errors import UsageError, did_you_mean
-from or1lab.recipe import ROOT, Recipe, load_recipe, parse_recipe, read_yaml, recipe_hash
-from or1lab.recipe_errors import explain
+from or1lab.recipe import ROOT, Recipe, find_file, load_recipe, parse_recipe, read_yaml, recipe_hash
+from or1lab.recipe_errors import checked
 from or1lab.recipe_parts import Strict
 from or1lab.store import LOCK, MANIFEST, Run, is_locked
 
@@ -170,17 +170,8 @@ def load_experiment(name: str | Path) -> Experiment:
     Raises:
         UsageError: missing file, unknown key (names the nearest right one), impossible value.
     """
-    path = Path(name) if Path(name).is_file() else EXPERIMENTS / f"{name}.yaml"
-    if not path.is_file():
-        names = sorted(p.stem for p in EXPERIMENTS.glob("*.yaml"))
-        raise UsageError(
-            f"no experiment '{name}'{did_you_mean(str(name), names)}; a file, or one of: {', '.join(names)}"
-        )
-    try:
-        return Experiment.model_validate(read_yaml(path))
-    except ValidationError as error:
-        problems = [explain(e, Arm if e["loc"][:1] == ("arms",) else Experiment) for e in error.errors()]
-        raise UsageError(f"{path}: " + "; ".join(problems)) from None
+    path = find_file(name, EXPERIMENTS, "experiment")
+    return checked(Experiment, read_yaml(path), str(path))
 
 
 def expand(experiment: Experiment, seeds: list[int] | None = None, out: str | Path = "runs") -> list[Job]:

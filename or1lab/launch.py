@@ -95,8 +95,10 @@ def train(
         job.write_text(json.dumps({**told, "place": asdict(place)}), encoding="utf-8")
         before = _written(Path(out))
         command = [sys.executable, "-m", "or1lab.launch", "agent", str(job)]
+        # Without a GPU accelerate wants to be told; its own flag for CPUs starts no second process.
+        env = os.environ | ({} if gpus else {"ACCELERATE_USE_CPU": "true"})
         # A session of its own: Ctrl-C is for this process, which ends the others in order.
-        started = subprocess.Popen(command, env=_environment(gpus), start_new_session=True)
+        started = subprocess.Popen(command, env=env, start_new_session=True)
         try:
             _follow(started, Run(out), before, recipe, on_record, progress)
         finally:
@@ -111,11 +113,6 @@ def train(
 def commands(arguments: list[str], nodes: int) -> list[str]:
     """What to type on each node: `or1lab train` with these arguments and its number."""
     return [shlex.join(["or1lab", "train", *arguments, "--node-rank", str(n)]) for n in range(nodes)]
-
-
-def _environment(gpus: int) -> dict[str, str]:
-    # Without a GPU accelerate wants to be told; its own flag for CPUs starts no second process.
-    return os.environ | ({} if gpus else {"ACCELERATE_USE_CPU": "true"})
 
 
 def _meet(place: Place) -> None:

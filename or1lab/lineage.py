@@ -70,12 +70,12 @@ def _stages(run: Run) -> list[dict[str, Any]]:
     steps = metrics[metrics["kind"] == "step"]
     folder, rows = run.folder / "checkpoints", []
     kept = {step_of(path): path.name for path in checkpoints(folder)}
-    for i in range(len(recipe.stages)):
+    for i, stage in enumerate(recipe.by_stage):
         own = steps.loc[steps["stage"] == i, "step"] if "stage" in steps else steps["step"]
         first, last = (int(own.min()), int(own.max())) if len(own) else (None, None)
         ends = i + 1 == len(recipe.stages) and (folder / "final").is_dir()
         rows.append({
-            "stage": i, "T": recipe.stage(i).T, "planned": recipe.stages[i].steps, "first": first, "last": last,
+            "stage": i, "T": stage.T, "planned": stage.total_steps, "first": first, "last": last,
             "checkpoint": "final" if ends else kept.get(last or -1),
         })  # fmt: skip
     return rows

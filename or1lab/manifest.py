@@ -7,6 +7,7 @@ Non-finite numbers in JSON are written as NaN and Infinity, which Python's json 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -107,6 +108,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def begun() -> dict[str, Any]:
+    """The keys of a manifest that say how far its work is, as it begins."""
+    return {"status": "running", "created": now(), "finished": None, "seconds": None}
+
+
 def plain(value: Any) -> Any:
     """JSON form of what json does not know: numpy and torch scalars and arrays (neither imported here), paths."""
     if hasattr(value, "tolist"):
@@ -135,6 +141,14 @@ def write_atomic(path: Path, content: bytes, what: str) -> None:
             aside.unlink(missing_ok=True)
             raise
     kill_point(f"{what}/renamed")
+
+
+def file_hash(path: Path, *, sync: bool = False) -> str:
+    """SHA-256 of a file; `sync`: it is on the disk, not only on its way there, when this returns."""
+    with path.open("rb") as file:
+        if sync:
+            os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

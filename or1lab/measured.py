@@ -159,8 +159,7 @@ def _seconds(run: Run) -> dict[str, Any] | None:
     except UsageError as error:
         return warnings.warn(f"left out: {error}", stacklevel=1)
     steps = metrics[metrics["kind"] == "step"]
-    stages = [recipe.stage(i) for i in range(len(recipe.stages))]
-    batches = {(stage.N_SGD, stage.D_R, stage.D_T, stage.N_reuse, stage.gs) for stage in stages}
+    batches = {(stage.N_SGD, stage.D_R, stage.D_T, stage.N_reuse, stage.gs) for stage in recipe.by_stage}
     if len(batches) > 1 or "time/rollout" not in steps:
         return None
     ((*quadruple, gs),) = batches
@@ -175,7 +174,7 @@ def _seconds(run: Run) -> dict[str, Any] | None:
 
 def setting(recipe: Recipe) -> str:
     """What besides the batches decides the time of a step, in a few words."""
-    limits = "/".join(str(recipe.stage(i).T) for i in range(len(recipe.stages)))
+    limits = "/".join(str(stage.T) for stage in recipe.by_stage)
     return f"{recipe.name} T {limits}" + ("" if recipe.dtype == "float32" else f", {recipe.dtype}")
 
 

@@ -69,15 +69,11 @@ def find_model(name: str) -> Model:
         return _of_run(name, Run.open(path), step)
     if (Path(name) / MANIFEST).is_file() and (Path(name) / METRICS).is_file():
         return _of_run(name, Run.open(name), "final")
-    if not Path(name).exists() and (entry := _registered(name)) is not None:
-        return Model(name, sources.model_folder(entry.hub), entry=entry)
-    return Model(name, sources.model_folder(name))
-
-
-def _registered(name: str) -> Any:
     from or1lab.registry import resolve_model
 
-    return resolve_model(name)
+    if not Path(name).exists() and (entry := resolve_model(name)) is not None:
+        return Model(name, sources.model_folder(entry.hub), entry=entry)
+    return Model(name, sources.model_folder(name))
 
 
 def _of_run(name: str, run: Run, wanted: str) -> Model:

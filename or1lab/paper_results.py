@@ -134,19 +134,13 @@ def difficulty(measured: Measured) -> Sheet:
         for row in told["rows"] for domain in ("math", "code")
     ]  # fmt: skip
     groups = {PAPER: rows}
-    ours = [
-        [Cell(str(row[0]), "ours"), Cell(row[1], "ours"), Cell(f"{row[2]:,}", "ours"),
-         *(Cell(number(share, ".1f"), "ours") for share in row[3:])]
-        for row in measured.difficulty.itertuples(index=False)
-    ]  # fmt: skip
+    known = list(measured.difficulty.itertuples(index=False, name=None))
     for row in measured.evaluations[measured.evaluations["step"].isna()].itertuples():  # of models as they came
-        shares = [row.never, row.always, 100 - row.never - row.always]
-        ours.append([
-            Cell(f"{row.label} ({row.k} samples)", "ours"), Cell(row.suite, "ours"), Cell(f"{row.problems:,}", "ours"),
-            *(Cell(number(share, ".1f"), "ours") for share in shares),
-        ])  # fmt: skip
-    if ours:
-        groups["ours: curations and evaluations"] = ours
+        shares = (row.never, row.always, 100 - row.never - row.always)
+        known.append((f"{row.label} ({row.k} samples)", row.suite, row.problems, *shares))
+    for model, asked, n, *parts in known:
+        texts = (str(model), asked, f"{n:,}", *(number(part, ".1f") for part in parts))
+        groups.setdefault("ours: curations and evaluations", []).append([Cell(text, "ours") for text in texts])
     samples = told["samples"]
     lines = [
         f"Paper: {samples['math']} samples of a mathematical problem, {samples['code']} of a program, temperature "

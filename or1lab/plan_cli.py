@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from or1lab.terminal import Json, console, print_json
+from or1lab.terminal import Json, answer, console
 
 
 def plan(
@@ -51,8 +51,6 @@ def plan(
     layout = Layout(tp or 1, bool(sleep), offload, server)
     found = planner.plan(loaded, a, machine, sampled, layout, any_tp=tp is None, any_sleep=sleep is None)
     better = suggestions(found)
-    if json:
-        print_json(found.plain() | {"suggestions": [one.plain() for one in better]})
-    else:
-        view.show(found, better, console)
+    plain = found.plain() | {"suggestions": [one.plain() for one in better]}
+    answer(plain, json, lambda: view.show(found, better, console))
     raise typer.Exit(0 if found.fits else 1)

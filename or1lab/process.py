@@ -1,4 +1,5 @@
-"""What this process is set to: environment variables that torch, vLLM and wandb read at import, threads, and quiet."""
+"""What this process is set to: environment variables that torch, vLLM and wandb read at import, threads, and quiet; and
+what it asks of others: a command's output, a while."""
 
 from __future__ import annotations
 
@@ -7,9 +8,12 @@ import io
 import logging
 import os
 import signal
+import subprocess
 import sys
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 STOPS = (signal.SIGTERM, signal.SIGUSR1)  # `kill`, and what schedulers send some time before they kill
@@ -20,6 +24,27 @@ def cores() -> int:
     of a run."""
     all_ = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, all_ // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def output(*command: str, cwd: Path | None = None, timeout: float = 60) -> str | None:
+    """What a command prints; None if it is absent, fails or hangs."""
+    try:
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.5) -> bool:
+    """Wait for something, so many seconds at most; whether it has come."""
+    deadline = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(pause)
+    return met
+
+
+def cache_folder() -> Path:
+    """Where what was made or fetched once is kept: `$OR1LAB_CACHE`, else `~/.cache/or1lab`."""
+    return Path(os.environ.get("OR1LAB_CACHE") or Path.home() / ".cache" / "or1lab")
 
 
 def prepare() -> None:

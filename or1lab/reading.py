@@ -18,6 +18,7 @@ from or1lab.errors import check_names
 from or1lab.evaluation import Evaluation
 from or1lab.evaluation_summary import bands, tables
 from or1lab.rewards import verifiers
+from or1lab.searchable import searchable
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -118,28 +119,16 @@ def table(frame: pd.DataFrame, also: Sequence[str] = (), most: int = MOST) -> HT
             ones and so on, and the caption says so.
     """
     from IPython.display import HTML
-    from itables.javascript import generate_init_offline_itables_html, opt, to_html_datatable
 
     chosen, columns = some(frame, most), [*(COMPARED if also else COLUMNS), *also]
     shown = pd.DataFrame([_row(row, also) for row in chosen.to_dict("records")], columns=[*COLUMNS, *also])[columns]
     caption = f"{len(shown):,} of {len(frame):,} responses" if len(shown) < len(frame) else f"{len(shown):,} responses"
-    lists = [i for i, name in enumerate(columns) if name in (*FILTERED, *also)]
     widths = [{"targets": i, "width": COLUMNS.get(name, "6em")} for i, name in enumerate(columns)]
-    page = to_html_datatable(
-        shown,
-        caption=f"{caption}; the hardest problems first",
-        connected=False,
-        allow_html=True,  # all of it is made by `_row`, which escapes
-        maxBytes=0,
-        classes="display compact",
-        style="table-layout:auto;width:100%;caption-side:top",
-        css=CSS,
-        pageLength=5,
-        lengthMenu=[5, 20, 100],
-        showIndex=False,
-        columnDefs=[*widths, {"targets": lists, "columnControl": [["searchList"]]}],
-    )
-    return HTML(generate_init_offline_itables_html(opt.dt_bundle) + page)
+    page = searchable(
+        shown, f"{caption}; the hardest problems first", (*FILTERED, *also), widths, css=CSS, pageLength=5,
+        lengthMenu=[5, 20, 100], allow_html=True,  # all of it is made by `_row`, which escapes
+    )  # fmt: skip
+    return HTML(page)
 
 
 def some(frame: pd.DataFrame, most: int) -> pd.DataFrame:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from or1lab.errors import UsageError, did_you_mean
-from or1lab.recipe_errors import explain
+from or1lab.recipe_errors import checked
 from or1lab.recipe_parts import Checkpoint, Data, Eval, Guard, Positive, Rollout, Stage, Strict, VerifierErrors, knob
 from or1lab.rewards import ROUTES, complaint
 
@@ -193,6 +193,11 @@ class Recipe(Strict):
         return self.model_copy(update={**self._stage_values(i), "stages": (only,)})
 
     @property
+    def by_stage(self) -> list[Recipe]:
+        """`stage` of each of them, in order."""
+        return [self.stage(i) for i in range(len(self.stages))]
+
+    @property
     def total_steps(self) -> int:
         """Training steps of all stages; the most there can be where a stage ends by convergence."""
         return sum(stage.steps for stage in self.stages)
@@ -241,14 +246,16 @@ def recipe_hash(recipe: Recipe) -> str:
 
 def find_recipe(name: str | Path) -> Path:
     """Path of a recipe file given as such or by preset name. Raises UsageError naming the presets."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    preset = RECIPES / f"{name}.yaml"
-    if preset.is_file():
-        return preset
-    presets = sorted(p.stem for p in RECIPES.glob("*.yaml"))
-    raise UsageError(f"no recipe '{name}'{did_you_mean(str(name), presets)}; a file, or one of: {', '.join(presets)}")
+    return find_file(name, RECIPES, "recipe")
+
+
+def find_file(name: str | Path, folder: Path, kind: str) -> Path:
+    """A YAML file given as such or by its name in a folder. Raises UsageError naming those there are."""
+    path = Path(name) if Path(name).is_file() else folder / f"{name}.yaml"
+    if not path.is_file():
+        names = sorted(p.stem for p in folder.glob("*.yaml"))
+        raise UsageError(f"no {kind} '{name}'{did_you_mean(str(name), names)}; a file, or one of: {', '.join(names)}")
+    return path
 
 
 def read_recipe(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -299,10 +306,7 @@ def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
 def parse_recipe(plain: dict[str, Any], where: str = "recipe") -> Recipe:
     """Check plain data against the models; every problem is named in one UsageError."""
-    try:
-        return Recipe.model_validate(plain)
-    except ValidationError as error:
-        raise UsageError(f"{where}: " + "; ".join(explain(e, Recipe) for e in error.errors())) from None
+    return checked(Recipe, plain, where)
 
 
 def split_override(text: str) -> tuple[str, Any]:

@@ -1,12 +1,14 @@
-"""Errors of a recipe in words: an unknown key names the nearest right one, or our name for it."""
+"""Errors of recipes and other files in words: an unknown key names the nearest right one, or our name for it."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from or1lab.errors import did_you_mean
+from or1lab.errors import UsageError, did_you_mean
+
+Model = TypeVar("Model", bound=BaseModel)
 
 # What other systems call our knobs: only ever a hint in an error message, never an alias.
 FOREIGN_NAMES = {
@@ -23,6 +25,14 @@ FOREIGN_NAMES = {
     "model_name_or_path": "model", "torch_dtype": "dtype", "report_to": "wandb", "loss_type": "loss",
     "vllm_importance_sampling_correction": "correction", "vllm_importance_sampling_cap": "correction_cap",
 }  # fmt: skip
+
+
+def checked(model: type[Model], plain: Any, where: str) -> Model:
+    """Plain data as that model. Raises UsageError that names every fault, and where the data stands."""
+    try:
+        return model.model_validate(plain)
+    except ValidationError as error:
+        raise UsageError(f"{where}: " + "; ".join(explain(e, model) for e in error.errors())) from None
 
 
 def explain(error: Any, model: type[BaseModel]) -> str:

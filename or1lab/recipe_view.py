@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from or1lab.recipe import RELEASED_CONTROLLER, Recipe, find_recipe, load_recipe, read_yaml, split_override
 
@@ -103,8 +103,7 @@ def rows(name: str, overrides: list[str]) -> tuple[Recipe, list[dict[str, Any]]]
 def arithmetic(recipe: Recipe) -> list[str]:
     """Length and N_SGD of each stage in words (paper eq. 4.1)."""
     lines = []
-    for i in range(len(recipe.stages)):
-        s = recipe.stage(i)
+    for i, s in enumerate(recipe.by_stage):
         policy = "on-policy" if s.N_SGD == 1 else "off-policy"
         steps, rule = f"{s.total_steps} steps", s.stages[0].until_converged
         if rule:
@@ -122,10 +121,9 @@ def arithmetic(recipe: Recipe) -> list[str]:
 def as_json(name: str, overrides: list[str]) -> dict[str, Any]:
     """The resolved recipe, N_SGD of each stage, and of every key who set it and by what source."""
     recipe, table = rows(name, overrides)
-    stages = [recipe.stage(i) for i in range(len(recipe.stages))]
     return {
         "recipe": recipe.resolved(),
-        "N_SGD": [stage.N_SGD for stage in stages],
+        "N_SGD": [stage.N_SGD for stage in recipe.by_stage],
         "total_steps": recipe.total_steps,
         "origin": {row["key"]: {"set_by": row["set_by"], "source": row["source"]} for row in table},
     }
@@ -134,12 +132,11 @@ def as_json(name: str, overrides: list[str]) -> dict[str, Any]:
 def show(name: str, overrides: list[str], console: Console) -> None:
     """Print the same as a table, dim where a key stands at its default, and the arithmetic of the stages."""
     recipe, table = rows(name, overrides)
-    view = Table(title=f"{recipe.name}", title_justify="left")
-    for column in ("knob", "value", "set by", "source"):
-        view.add_column(column, overflow="fold")
+    columns = (Column(name, overflow="fold") for name in ("knob", "value", "set by", "source"))
+    view = Table(*columns, title=recipe.name, title_justify="left")
     for row in table:
         style = "" if row["set_by"] != "default" else "dim"
         view.add_row(row["key"], str(row["value"]), row["set_by"], row["source"], style=style)
     console.print(view)
     for line in arithmetic(recipe):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.out(line, highlight=False)

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from or1lab.errors import UsageError, did_you_mean
 from or1lab.recipe import ROOT, read_yaml
-from or1lab.recipe_errors import explain
+from or1lab.recipe_errors import checked
 from or1lab.recipe_parts import Positive, Strict
 from or1lab.suites import load_suite
 
@@ -101,11 +101,7 @@ def models() -> dict[str, ModelEntry]:
             **plain,
             "reported": _reported(rows[0], paper),
         }
-        try:
-            found[key] = ModelEntry.model_validate(entry)
-        except ValidationError as error:
-            faults = "; ".join(explain(e, ModelEntry) for e in error.errors())
-            raise UsageError(f"{MODELS.name}, {key}: {faults}") from None
+        found[key] = checked(ModelEntry, entry, f"{MODELS.name}, {key}")
     return found
 
 

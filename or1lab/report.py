@@ -77,7 +77,7 @@ def build(results: Path, out: Path, *, tier: str = "tiny", jobs: int = 2, consol
         for name, seconds, error in bar:
             failed |= {name: error} if error else {}
             said = f"failed: {error}" if error else duration(seconds)
-            console.print(f"{name}: {said}", markup=False, highlight=False, soft_wrap=True)
+            console.out(f"{name}: {said}", highlight=False)
         chapters = [report_page.chapter(name, _read(Path(aside), name), failed.get(name)) for name in CHAPTERS]
     page = report_page.page(
         chapters,
@@ -103,7 +103,7 @@ def show(made: Report, console: Console) -> None:
     if made.failed:
         lines.append(f"failed, and told so on the page: {', '.join(made.failed)}")
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.out(line, highlight=False)
 
 
 def executed(

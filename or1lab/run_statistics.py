@@ -88,7 +88,7 @@ def final_accuracy(run: Records) -> float:
 
 def final_nontruncated(run: Records) -> float:
     """Accuracy of those of its responses that ended by themselves within the *training* limit."""
-    ended = run.samples[run.samples["length"] <= run.recipe.stage(len(run.recipe.stages) - 1).T]
+    ended = run.samples[run.samples["length"] <= run.recipe.by_stage[-1].T]
     return float(ended["correct"].mean())
 
 
@@ -128,7 +128,7 @@ def long_limit_accuracy(run: Records) -> float:
 
 def training_limit_accuracy(run: Records) -> float:
     """The same at the limit the run was trained with last."""
-    return accuracy_at_limit(run, run.recipe.stage(len(run.recipe.stages) - 1).T)
+    return accuracy_at_limit(run, run.recipe.by_stage[-1].T)
 
 
 # ------------------------------------------------------------------------------------------------------- entropy

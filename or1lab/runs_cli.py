@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from or1lab.errors import UsageError
-from or1lab.terminal import RUNS, Json, console, print_json
+from or1lab.terminal import RUNS, Json, answer, console, print_json
 
 app = typer.Typer(no_args_is_help=True, help="Look at runs, compare, export and tidy them.", rich_markup_mode="rich")
 
@@ -127,10 +127,7 @@ def runs_gc(
     from or1lab import cleaning
 
     done = cleaning.clean(root, checkpoints, rollouts, older_than, dry_run=dry_run)
-    if json:
-        print_json(done.as_json())
-    else:
-        cleaning.show(done, console)
+    answer(done.as_json(), json, lambda: cleaning.show(done, console))
 
 
 @app.command("export", epilog="Example: or1lab runs export runs/demo/on-policy/seed-0 my-model")
@@ -147,8 +144,7 @@ def runs_export(
     if json:
         print_json(made)
         return
-    console.print(
+    console.out(
         f"wrote {out} ({made['bytes'] / 2**20:.1f} MiB); read {out / 'README.md'} before you publish it, then: "
-        f"hf upload NAME {out}",
-        highlight=False, markup=False, soft_wrap=True,
+        f"hf upload NAME {out}", highlight=False,
     )  # fmt: skip

@@ -31,12 +31,12 @@ def listing(root: Path, wanted: tracker.Wanted, console: Console, emit: Emit, ex
     if export:
         tracker.export(rows, export)
     for why in unreadable.values():
-        Console(stderr=True).print(f"unreadable: {why}", highlight=False, markup=False, soft_wrap=True)
+        Console(stderr=True).out(f"unreadable: {why}", highlight=False)
     if emit:
         emit(rows)
         return
     if export:
-        console.print(f"wrote {export} (runs: {len(rows)})", highlight=False, markup=False, soft_wrap=True)
+        console.out(f"wrote {export} (runs: {len(rows)})", highlight=False)
         return
     more = {name: name.replace("/", "/\n") for name in tracker.sorted_by(wanted) if name not in (*COLUMNS, "seed")}
     fit = FEW if console.width < NARROW else [name for name in COLUMNS if not more or name != "seconds"]  # 80 columns
@@ -63,7 +63,7 @@ def show(folder: Path, console: Console, emit: Emit) -> None:
         return
 
     def line(key: str, text: str) -> None:
-        console.print(f"{key:>16}  {text}", highlight=False, markup=False, soft_wrap=True)
+        console.out(f"{key:>16}  {text}", highlight=False)
 
     for key, value in row.items():
         line(key, _cell(value))
@@ -100,7 +100,7 @@ def compare(one: Path, other: Path, console: Console, emit: Emit) -> None:
         emit(found)
         return
     for letter, folder, state in zip("AB", found["runs"], found["state"], strict=True):
-        console.print(f"{letter}  {folder} ({state})", highlight=False, markup=False, soft_wrap=True)
+        console.out(f"{letter}  {folder} ({state})", highlight=False)
     for part in ("recipe", "environment", "packages", "metrics"):
         if not found[part]:
             console.print(f"{part}: no difference", highlight=False)

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from or1lab import paper
 from or1lab.claims import study
-from or1lab.errors import UsageError, check_names
+from or1lab.errors import check_names
 from or1lab.experiment import EXPERIMENTS, TINY
 from or1lab.recipe import ROOT, Recipe, read_yaml
-from or1lab.recipe_errors import explain
+from or1lab.recipe_errors import checked
 from or1lab.recipe_parts import Strict
 from or1lab.results import Arms, Shelf
 from or1lab.run_statistics import (
@@ -127,10 +127,7 @@ class Table(Strict):
 @cache
 def table() -> Table:
     """The curves and figures of figures.yaml. Raises UsageError naming what is wrong with them."""
-    try:
-        return Table.model_validate(read_yaml(TABLE))
-    except ValidationError as error:
-        raise UsageError(f"{TABLE}: " + "; ".join(explain(e, Table) for e in error.errors())) from None
+    return checked(Table, read_yaml(TABLE), str(TABLE))
 
 
 @cache
@@ -220,7 +217,7 @@ def points(curve: Curve, run: Records, limits: Sequence[int] = ()) -> Iterator[t
         if curve.y in AXES:
             records = records.assign(**{curve.y: AXES[curve.y](run)[records["step"].to_numpy(int)]})
         if curve.y == "kl/reference":  # recorded as 0 where there is no reference to measure it from
-            measured = [i for i in range(len(run.recipe.stages)) if run.recipe.stage(i).beta]
+            measured = [i for i, stage in enumerate(run.recipe.by_stage) if stage.beta]
             records = records[records["stage"].isin(measured)]
         yield from _by_step(records, AXES[curve.x](run)[records["step"].to_numpy(int)], curve.y)
 
@@ -270,7 +267,7 @@ def _limits(recipes: Iterable[Recipe]) -> list[int]:
     """Where all runs of a panel are compared (tokens): shares of their evaluation's limit, and those trained under."""
     own = list(recipes)
     longest = min((recipe.eval.T or recipe.max_T for recipe in own), default=0)
-    trained = {min(recipe.stage(i).T, longest) for recipe in own for i in range(len(recipe.stages))}
+    trained = {min(stage.T, longest) for recipe in own for stage in recipe.by_stage}
     return sorted({round(share * longest) for share in SHARES} | trained)
 
 

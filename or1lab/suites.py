@@ -10,20 +10,21 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from or1lab.data import load, plain
 from or1lab.data.problem import Problem
 from or1lab.data.published import SETS
 from or1lab.errors import Or1labError, UsageError, check_names, did_you_mean
+from or1lab.manifest import file_hash
+from or1lab.process import cache_folder
 from or1lab.recipe import ROOT, read_yaml
-from or1lab.recipe_errors import explain
+from or1lab.recipe_errors import checked
 from or1lab.recipe_parts import Positive, Strict
 from or1lab.sources import GENERATED
 
@@ -111,7 +112,7 @@ class Suite(Strict):
     def record(self) -> dict[str, Any]:
         """What a result says of the suite that it was measured on."""
         local = self.local_file
-        origin = {"file": str(local), "sha256": _digest(local)} if local and local.is_file() else {}
+        origin = {"file": str(local), "sha256": file_hash(local)[:12]} if local and local.is_file() else {}
         return {
             "suite": self.name, "version": self.version, "k": self.k, "temperature": self.temperature,
             "top_p": self.top_p, "limit": self.limit, "suffix": self.suffix, "prompt_suffix": self.prompt_suffix,
@@ -183,8 +184,7 @@ def names() -> list[str]:
 
 def place(name: str, kind: str = ".jsonl") -> Path:
     """Where a suite's problems may lie instead of on the Hub."""
-    cache = Path(os.environ.get("OR1LAB_CACHE") or Path.home() / ".cache" / "or1lab")
-    return cache / "suites" / f"{name}{kind}"
+    return cache_folder() / "suites" / f"{name}{kind}"
 
 
 def load_suite(name_or_file: str | Path, options: Mapping[str, Any] | None = None) -> Suite:
@@ -212,12 +212,13 @@ def load_suite(name_or_file: str | Path, options: Mapping[str, Any] | None = Non
             f"no suite '{name}'{did_you_mean(name, names())}; there are: {', '.join(names())}; or give a suite file "
             "(.yaml) or a file of problems (.jsonl, .parquet)"
         )
-    suite = _checked(content, name)
+    suite = checked(Suite, content, f"the suite {name}")
     own = [*(["file"] if suite.set else []), *suite.options]
     known = [*own, *(["suffix"] if suite.suffixes else []), "k", "temperature", "top_p", "limit"]
     check_names(options, known, f"option of the suite {suite.name}")
     inner = {key: options.pop(key) for key in list(options) if key in own}
-    return _checked(content | options | {"options": {**suite.options, **inner}}, name) if options or inner else suite
+    content |= options | {"options": {**suite.options, **inner}}
+    return checked(Suite, content, f"the suite {name}")
 
 
 def template_hash(tokenizer: Any, suffix: str = "") -> str:
@@ -226,24 +227,12 @@ def template_hash(tokenizer: Any, suffix: str = "") -> str:
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
-def _checked(content: dict[str, Any], name: str) -> Suite:
-    try:
-        return Suite.model_validate(content)
-    except ValidationError as error:
-        faults = "; ".join(explain(e, Suite) for e in error.errors())
-        raise UsageError(f"the suite {name}: {faults}") from None
-
-
 def _around(path: Path) -> dict[str, Any]:
     """A suite of a file's problems, with the paper's settings."""
     title = f"{path.name}, a file of problems"
     settings = {"k": 4, "temperature": 1.0, "top_p": 1.0, "limit": 32768}
-    return {"name": path.stem, "version": _digest(path), "title": title, "domain": "any", "file": str(path), **settings}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    version = file_hash(path)[:12]
+    return {"name": path.stem, "version": version, "title": title, "domain": "any", "file": str(path), **settings}
 
 
 def _shape(domain: str) -> str:

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from or1lab.data.published import SETS
 from or1lab.registry import models
 from or1lab.suites import load_suite, names
+from or1lab.terminal import right
 
 
 def suites() -> list[dict[str, Any]]:
@@ -37,10 +38,8 @@ def registry() -> list[dict[str, Any]]:
 
 def show_suites(console: Console) -> None:
     """Print every suite with version, size, samples a problem and limit (tokens)."""
-    table = Table(Column("suite", no_wrap=True))
-    for title in ("version", "problems", "k", "limit"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("what, and where from")
+    numbers = right("version", "problems", "k", "limit", no_wrap=True)
+    table = Table(Column("suite", no_wrap=True), *numbers, "what, and where from")
     for row in suites():
         what = row["title"] + (f" ({', '.join(row['bands'])})" if len(row["bands"]) > 1 else "")
         size = "?" if row["problems"] is None else str(row["problems"])
@@ -53,9 +52,8 @@ def show_suites(console: Console) -> None:
 def show_models(console: Console) -> None:
     """Print the registry's models with what the paper's Table 13 reports of them, percent."""
     first = next(iter(models().values())).reported
-    table = Table(Column("model", no_wrap=True))
-    for suite, one in first.items():
-        table.add_column(f"{suite}\navg@{one.k}, %", justify="right", no_wrap=True)
+    numbers = right(*(f"{suite}\navg@{one.k}, %" for suite, one in first.items()), no_wrap=True)
+    table = Table(Column("model", no_wrap=True), *numbers)
     for entry in models().values():
         cells = (f"{entry.reported[suite].value:.1f}" if suite in entry.reported else "-" for suite in first)
         table.add_row(entry.key, *cells)

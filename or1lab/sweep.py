@@ -6,7 +6,6 @@ alone, so a sweep that died anywhere goes on with --resume. Where jobs run is a 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from or1lab.backends import BACKENDS, open_backend
 from or1lab.backends.work import work
 from or1lab.errors import Or1labError, UsageError, check_names
 from or1lab.experiment import EXPERIMENTS, TINY, Experiment, Job, Outcome, expand, load_experiment
+from or1lab.process import wait_until
 from or1lab.recipe import ROOT
 from or1lab.store import MANIFEST, Run, find_runs
 from or1lab.sweep_view import Screen, print_grid, print_outcome, print_studies
@@ -137,9 +137,7 @@ def _plan(grid: list[Job], resume: bool) -> list[Outcome]:
         raise Or1labError(
             f"{existing[0].folder} already holds a run{more}: continue with --resume, or write elsewhere with --out"
         )
-    deadline = time.monotonic() + GRACE
-    while any(job.state == "running" for job in grid) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_until(lambda: all(job.state != "running" for job in grid), GRACE, pause=0.2)
     outcomes = []
     for job in grid:
         state = job.state

@@ -14,6 +14,7 @@ from rich.table import Column, Table
 
 from or1lab.experiment import Experiment, Outcome
 from or1lab.store import Run
+from or1lab.terminal import right
 from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 
 FRAME = 6  # lines of a terminal around the rows; where not all jobs have room, those that train or failed are shown
@@ -39,9 +40,7 @@ def print_grid(console: Console, outcomes: list[Outcome], seconds: dict[str, flo
 
 def print_studies(console: Console, outcomes: list[Outcome], seconds: dict[str, float | None], jobs: int) -> None:
     """The same for many experiments, a row each: the runs that no experiment above it makes."""
-    table = Table("experiment")
-    for column in ("runs", "finished", "time left"):
-        table.add_column(column, justify="right")
+    table = Table("experiment", *right("runs", "finished", "time left"))
     for name in dict.fromkeys(outcome.job.experiment.name for outcome in outcomes):
         own = [outcome for outcome in outcomes if outcome.job.experiment.name == name]
         finished = sum(outcome.state == "finished" for outcome in own)
@@ -71,17 +70,14 @@ def print_outcome(console: Console, outcomes: list[Outcome], folder: Path, optio
             text = f"{job.name} failed: {outcome.error}\n  log: {job.log}\n  notebook: {job.executed}"
         else:
             continue
-        console.print(text, soft_wrap=True, markup=False, highlight=False)
+        console.out(text, highlight=False)
     if not outcomes[0].job.of_many and finished:
         console.print(_summary(finished), "means of the runs at their ends")
     again = "" if len(finished) == len(outcomes) else "; for the others, the same command and --resume"
-    console.print(
-        f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", soft_wrap=True, highlight=False
-    )
+    console.out(f"{len(finished)} of {len(outcomes)} runs finished in {folder}{again}", highlight=False)
     shown = _shown(outcomes[0].job.experiment)
     if shown and len(finished) == len(outcomes) and not outcomes[0].job.of_many:
-        told = f"{shown} --results {shlex.quote(str(folder.parent))}{option}"
-        console.print(told, soft_wrap=True, highlight=False, markup=False)
+        console.out(f"{shown} --results {shlex.quote(str(folder.parent))}{option}", highlight=False)
 
 
 def _shown(experiment: Experiment) -> str | None:
@@ -161,7 +157,7 @@ class Screen:
             self._print(line)
 
     def _print(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+        self.console.out(line, highlight=False)
 
     def _look(self, outcome: Outcome) -> tuple[dict | None, str]:
         """The newest step record of a job and the time it still needs."""
@@ -187,9 +183,7 @@ class Screen:
             job = outcome.job
             record, left = self._look(outcome)
             values = record or {}
-            state = outcome.state
-            if state == "training" and not record:
-                state = "starting"
+            state = "starting" if outcome.state == "training" and not record else outcome.state
             table.add_row(
                 job.title, str(job.seed), f"{values.get('step', 0)}/{job.recipe.total_steps}",
                 number(values.get("reward/mean"), ".3f"), number(values.get("entropy/rollout"), ".3f"),

@@ -122,7 +122,7 @@ def show(written: dict[Path, str], console: Console) -> None:
         for line in text.splitlines():
             long = line.startswith("|") or not console.is_terminal
             console.print(line, markup=False, highlight=False, soft_wrap=long)
-        console.print(f"wrote {path} (.html and .tex beside it)", highlight=False, soft_wrap=True)
+        console.out(f"wrote {path} (.html and .tex beside it)", highlight=False)
 
 
 def _possible(measured: Measured) -> list[str]:

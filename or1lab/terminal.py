@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Column
 
 from or1lab.errors import UsageError
 from or1lab.process import cores
@@ -62,6 +63,19 @@ def printable_anywhere() -> None:
 def print_json(value: Any) -> None:
     """Print to standard output; what JSON does not know, such as paths, as text."""
     print(jsonlib.dumps(value, indent=2, default=str))
+
+
+def right(*titles: str, no_wrap: bool = False) -> list[Column]:
+    """Columns of numbers for a table, set to the right."""
+    return [Column(title, justify="right", no_wrap=no_wrap) for title in titles]
+
+
+def answer(value: Any, json: bool, show: Callable[[], object]) -> None:
+    """Print what a command has found: as JSON where that is asked for, else as `show` does, for people."""
+    if json:
+        print_json(value)
+    else:
+        show()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import pandas as pd
 from or1lab.errors import Or1labError, UsageError, check_names, did_you_mean
 from or1lab.manifest import MANIFEST, STATUSES, full_disk_explained, ours
 from or1lab.recipe import split_override
+from or1lab.searchable import searchable
 from or1lab.store import METRICS, PACKED_METRICS, Run
 from or1lab.terminal import RUNS
 
@@ -245,24 +246,13 @@ def table(root: str | Path = "runs", wanted: Wanted | None = None) -> HTML:
     from html import escape
 
     from IPython.display import HTML
-    from itables.javascript import generate_init_offline_itables_html, opt, to_html_datatable
 
     made, unreadable = rows(root, wanted)
     frame = pd.DataFrame([{**one, "folder": str(Path(one["folder"]).relative_to(root))} for one in made])
     frame = frame.rename(columns={"folder": "run", "status": "state"})
     numbers = [name for name in frame if frame[name].dtype.kind == "f"]
     frame[numbers] = frame[numbers].round(4)
-    lists = [i for i, name in enumerate(frame.columns) if name in ("experiment", "arm", "state")]
-    page = to_html_datatable(
-        frame,
-        caption=f"{len(frame)} runs in {root}" + (f"; {len(unreadable)} folders are unreadable" if unreadable else ""),
-        connected=False,
-        maxBytes=0,
-        classes="display compact",
-        style="table-layout:auto;width:100%;caption-side:top",
-        pageLength=25,
-        showIndex=False,
-        columnDefs=[{"targets": lists, "columnControl": [["searchList"]]}],
-    )
+    caption = f"{len(frame)} runs in {root}" + (f"; {len(unreadable)} folders are unreadable" if unreadable else "")
+    page = searchable(frame, caption, ("experiment", "arm", "state"), pageLength=25)
     below = "".join(f"<div><small>{escape(why)}</small></div>" for why in unreadable.values())
-    return HTML(generate_init_offline_itables_html(opt.dt_bundle) + page + below)
+    return HTML(page + below)

@@ -14,7 +14,7 @@ import warnings
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
 from or1lab.store import Run
@@ -108,15 +108,7 @@ class Progress:
         self.latest: dict[str, Any] | None = None
         self._bar: RichProgress | None = None
         if self.console.is_terminal and not self.console.is_jupyter:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[text]}"),
-            )
-            self._bar = RichProgress(*columns, console=self.console)
-            self._task = self._bar.add_task(title, total=total, text="")
-            self._bar.start()
+            self._bar, self._task = live_bar(self.console, total, TextColumn("{task.description}"), title=title)
 
     def update(self, record: dict[str, Any]) -> None:
         """Take a record of the run (others than kind step are passed over)."""
@@ -150,6 +142,15 @@ class Progress:
             flush=True,
         )
         self.printed = time.monotonic()
+
+
+def live_bar(console: Console, total: int, *before: TextColumn, title: str = "") -> tuple[RichProgress, TaskID]:
+    """A line in a terminal that is drawn anew: what stands before, a bar, how many of how many, and a text."""
+    columns = (*before, BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+    bar = RichProgress(*columns, console=console)
+    task = bar.add_task(title, total=total, text="")
+    bar.start()
+    return bar, task
 
 
 def describe(record: dict[str, Any]) -> str:

@@ -159,14 +159,11 @@ class _Material:
 
 def _of_the_first(out: Path, team: Processes) -> Run:
     """The run folder that the first process has made, for another process. Raises Or1labError where it is not seen."""
-    deadline = time.monotonic() + SEEN
-    while not (out / MANIFEST).is_file():
-        if time.monotonic() > deadline:
-            raise Or1labError(
-                f"process {team.rank} on {platform.node()} does not see {out.absolute()}, which the first process has "
-                "made: --out must be on a file system that all nodes share"
-            )
-        time.sleep(0.2)
+    if not process.wait_until((out / MANIFEST).is_file, SEEN, pause=0.2):
+        raise Or1labError(
+            f"process {team.rank} on {platform.node()} does not see {out.absolute()}, which the first process has "
+            "made: --out must be on a file system that all nodes share"
+        )
     return Run.open(out, writes=False)
 
 

@@ -21,6 +21,7 @@ from rich.table import Table
 from or1lab.errors import Or1labError, UsageError
 from or1lab.rewards import CodeVerdict, Verdict, is_error
 
+COUNTS = ("cases", "agree", "false positives", "false negatives")  # of a category
 SHORT = 80  # characters of a gold or an answer in a report
 
 
@@ -60,7 +61,7 @@ class Report:
         """Category -> counts. A verdict that is an error agrees with nothing and is no false negative."""
         rows: dict[str, dict[str, int]] = {}
         for case, found in sorted(self.counted(), key=lambda pair: pair[0].category):
-            row = rows.setdefault(case.category, {"cases": 0, "agree": 0, "false positives": 0, "false negatives": 0})
+            row = rows.setdefault(case.category, dict.fromkeys(COUNTS, 0))
             row["cases"] += 1
             row["agree"] += _agree(case, found)
             row["false positives"] += found.correct and not case.expected
@@ -69,10 +70,8 @@ class Report:
 
     def total(self) -> dict[str, int]:
         """The sums over the categories."""
-        total = {"cases": 0, "agree": 0, "false positives": 0, "false negatives": 0}
-        for row in self.by_category().values():
-            total = {key: total[key] + row[key] for key in total}
-        return total
+        rows = self.by_category().values()
+        return {name: sum(row[name] for row in rows) for name in COUNTS}
 
 
 def _agree(case: Case, found: Verdict) -> bool:
@@ -182,7 +181,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def show(report: Report, console: Console) -> None:
     """Print the table by category, the reasons, each disagreement and each line that was skipped."""
-    table = Table("category", "cases", "agree", "false positives", "false negatives")
+    table = Table("category", *COUNTS)
     for name, row in report.by_category().items():
         table.add_row(escape(short(name)), *map(str, row.values()))
     total = report.total()
@@ -190,18 +189,17 @@ def show(report: Report, console: Console) -> None:
     table.add_row("all", *map(str, total.values()))
     if total["cases"]:
         console.print(table)
-        console.print(_summary(report), highlight=False, markup=False, soft_wrap=True)
+        console.out(_summary(report), highlight=False)
     reasons = Counter(found.reason for found in report.verdicts)
     counts = ", ".join(f"{name} {n}" for name, n in reasons.most_common())
-    console.print(f"reasons: {counts}", markup=False, highlight=False, soft_wrap=True)
+    console.out(f"reasons: {counts}", highlight=False)
     for case, found in report.unlike():
-        console.print(
+        console.out(
             f"{case.id} ({short(case.category)}): {f'gold {short(case.gold)} · ' if case.gold else ''}answer "
-            f"{short(case.shown)} · expected {_word(case.expected)}, found {judged(found)}",
-            markup=False, highlight=False, soft_wrap=True,
+            f"{short(case.shown)} · expected {_word(case.expected)}, found {judged(found)}", highlight=False,
         )  # fmt: skip
     for message in report.invalid:
-        console.print(f"skipped {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.out(f"skipped {message}", style="yellow", highlight=False)
     if report.invalid:
         console.print(f"{len(report.invalid)} invalid lines skipped", style="yellow", highlight=False)
 
@@ -233,7 +231,7 @@ def page(report: Report, title: str, command: str) -> str:
         "",
         _summary(report) + ".",
         "",
-        "| category | cases | agree | false positives | false negatives |",
+        f"| category | {' | '.join(COUNTS)} |",
         "|---|---|---|---|---|",
     ]
     for name, row in report.by_category().items():

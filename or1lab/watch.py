@@ -16,6 +16,7 @@ from or1lab.data_view import safe
 from or1lab.errors import UsageError
 from or1lab.following import TIMES, Follower
 from or1lab.manifest import MANIFEST
+from or1lab.terminal import right
 from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 
 REFRESH = 1.0  # seconds between looks into the run folders
@@ -56,9 +57,7 @@ def watch(folder: Path, console: Console, sleep: Callable[[float], None] = time.
 def _live(followers: Sequence[Follower], root: Path, console: Console, sleep: Callable[[float], None]) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            running = any(
-                one.state == "running" for one in followers
-            )  # asked before the look: no last record is missed
+            running = any(one.state == "running" for one in followers)  # before the look: no last record is missed
             for one in followers:
                 one.look()
             view = page(followers[0], console) if len(followers) == 1 else overview(followers, root)
@@ -83,7 +82,7 @@ def _lines(followers: Sequence[Follower], root: Path, console: Console, sleep: C
             elif not new or time.monotonic() - printed.get(folder, -PLAIN_EVERY) < PLAIN_EVERY:
                 continue
             printed[folder] = time.monotonic()
-            console.print(f"{folder}: {line(one, state)}", soft_wrap=True, markup=False, highlight=False)
+            console.out(f"{folder}: {line(one, state)}", highlight=False)
         if len(ended) < len(followers):
             sleep(REFRESH)
 
@@ -124,9 +123,8 @@ def page(one: Follower, console: Console) -> RenderableType:
 
 def overview(followers: Sequence[Follower], root: Path) -> Table:
     """Many runs in a terminal, a row each."""
-    table = Table(Column("run", overflow="fold"), box=None, title=f"runs in {root}", title_justify="left")
-    for title in ("step", "reward", "entropy", "alpha", "kept", "trunc.", "left"):
-        table.add_column(title, justify="right", no_wrap=True)
+    numbers = right("step", "reward", "entropy", "alpha", "kept", "trunc.", "left", no_wrap=True)
+    table = Table(Column("run", overflow="fold"), *numbers, box=None, title=f"runs in {root}", title_justify="left")
     names = ("reward/mean", "entropy/rollout", "entropy/alpha", "groups/kept_frac", "length/truncated_frac")
     for one in followers:
         state = one.state

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Sequence
 
 from or1lab import notebook as notebooks
 from or1lab.backends import STOPPED, Handle, handed
 from or1lab.backends.task import Task, error_of
 from or1lab.errors import Or1labError
+from or1lab.process import output
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -20,11 +20,8 @@ def visible_gpus() -> list[str]:
     if told is not None:
         names = [name.strip() for name in told.split(",")]
         return names[: names.index("-1")] if "-1" in names else [name for name in names if name]  # -1 ends CUDA's list
-    try:
-        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    whole = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]  # below each, its MIG instances
+    listed = output("nvidia-smi", "--list-gpus", timeout=30) or ""
+    whole = [line for line in listed.splitlines() if line.startswith("GPU ")]  # below each, its MIG instances
     return [str(index) for index in range(len(whole))]
 
 

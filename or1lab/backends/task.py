@@ -6,7 +6,6 @@ import os
 import secrets
 import socket
 import subprocess
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from or1lab import notebook as notebooks
 from or1lab.experiment import Job
 from or1lab.manifest import full_disk_explained, now
+from or1lab.process import wait_until
 
 GRACE = 120.0  # seconds after which the locks of a lost node are surely free (NFS keeps them for 90)
 
@@ -63,9 +63,7 @@ class Task:
                 f"node {host} does not see {self.home / job.folder} as the sweep does: start the sweep in a folder, "
                 "and with --out in one, that all nodes mount under the same path"
             )
-        deadline = time.monotonic() + GRACE
-        while job.state == "running" and time.monotonic() < deadline:
-            time.sleep(0.5)
+        wait_until(lambda: job.state != "running", GRACE)
         if job.state == "finished":
             return ""
         process = self.start()

@@ -13,6 +13,7 @@ from or1lab.errors import Or1labError
 from or1lab.experiment import Outcome
 from or1lab.notebook import JOB_LOCK
 from or1lab.pack import pack
+from or1lab.process import wait_until
 from or1lab.store import Run, is_locked
 from or1lab.sweep_view import Screen
 
@@ -81,9 +82,9 @@ def _keep(outcome: Outcome, packed: Path | None) -> None:
 
 def _settle(outcome: Outcome, error: str, lag: float) -> None:
     """Judge a job that has ended, by its `error` ("": none) and its run folder, which is up to date after `lag`."""
-    job, deadline = outcome.job, time.monotonic() + lag
-    while not error and job.state != "finished" and time.monotonic() < deadline:
-        time.sleep(0.5)
+    job = outcome.job
+    if not error:
+        wait_until(lambda: job.state == "finished", lag)
     if error and job.state == "running":  # another sweep was a moment faster
         outcome.state = "running"
     elif not error and job.state == "finished":

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from or1lab.data import load
 from or1lab.environment import environment
-from or1lab.store import write_atomic
+from or1lab.manifest import file_hash, write_atomic
 
 if TYPE_CHECKING:
     from or1lab.data.curate import Files
@@ -61,7 +61,7 @@ def finish(out: Path, reports: Sequence[dict[str, Any]], files: Sequence[Files])
     funnel = {
         "stages": [{**report, "sample": _sample(stage.removed)} for report, stage in zip(reports, files, strict=True)],
         "sources": [{"source": s, "licence": of, "problems": n} for (s, of), n in sorted(counted.items())],
-        "outputs": {name: _sha256(out / name) for name in ("problems.jsonl", "removed.jsonl")},
+        "outputs": {name: file_hash(out / name) for name in ("problems.jsonl", "removed.jsonl")},
         "code": environment()["code"],
         "packages": {name: metadata.version(name) for name in ("datasketch", "math-verify", "numpy", "pydantic")},
     }
@@ -76,11 +76,6 @@ def _sample(removed: Path) -> list[dict[str, str]]:
     with removed.open("rb") as lines:
         few = heapq.nsmallest(SAMPLE, lines, key=lambda line: hashlib.sha256(line).digest())
     return [json.loads(line) for line in few]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _card(funnel: Mapping[str, Any], name: str) -> str:
@@ -132,9 +127,8 @@ def show(funnel: Mapping[str, Any], out: Path, console: Console) -> None:
     """Print the counts of each stage."""
     for stage in funnel["stages"]:
         line = f"{stage['stage']:<11}{_total(stage['in']):>9,} -> {_total(stage['out']):>9,}  {_why(stage)}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    words = f"curated into {out}; what was removed and why: {out / 'README.md'}"
-    console.print(words, markup=False, highlight=False, soft_wrap=True)
+        console.out(line, highlight=False)
+    console.out(f"curated into {out}; what was removed and why: {out / 'README.md'}", highlight=False)
 
 
 def _why(stage: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ from or1lab.data import checks, dedupe, leaks, load
 from or1lab.data.dedupe import Decisions
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError, check_names
-from or1lab.store import full_disk_explained, held, write_atomic
+from or1lab.manifest import file_hash, full_disk_explained, held, write_atomic
 
 STAGES = ("dedupe", "answers", "figures", "tests", "near", "leaks", "difficulty", "votes")
 KEPT_THOUGH = "unchecked"  # how the reason of a problem begins that stays, since nothing could be checked
@@ -231,13 +231,7 @@ def _key(stages: Sequence[Stage]) -> str:
 
 def fingerprints(names: Iterable[str]) -> dict[str, str]:
     """Name of a file or published set -> SHA-256 of the file; a published set is known by its name."""
-    found = {}
-    for name in names:
-        found[name] = "published"
-        if Path(name).is_file():
-            with Path(name).open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {name: file_hash(Path(name)) if Path(name).is_file() else "published" for name in names}
 
 
 def _read_all(inputs: Iterable[load.Loaded]) -> Iterator[Problem]:

@@ -59,7 +59,8 @@ def near(problems: Iterable[Problem]) -> Decisions:
     for problem in problems:
         words = tokens(problem.prompt)
         symbols = digest("\0".join(formal(words)))
-        text, golds, signature = digest("\0".join(words)), _golds(problem), _signature(words, base)
+        golds = tuple(gold[:200] for gold in problem.golds)
+        text, signature = digest("\0".join(words)), _signature(words, base)
         group, fits = groups[symbols], list[bytes | int]([symbols])
         if len(group) >= MANY:
             fits = [hash((symbols, n, band.tobytes())) for n, band in enumerate(np.split(signature, BANDS))]
@@ -90,11 +91,6 @@ def _signature(words: list[str], base: MinHash) -> np.ndarray:
     for first in range(0, len(hashes), BATCH):
         sketch.update_batch(hashes[first : first + BATCH])
     return sketch.hashvalues
-
-
-def _golds(problem: Problem) -> tuple[str, ...]:
-    golds = [problem.gold] if isinstance(problem.gold, str) else problem.gold or []
-    return tuple(gold[:200] for gold in golds)
 
 
 def _least(one: tuple[str, ...], other: tuple[str, ...]) -> float:

@@ -51,13 +51,17 @@ class Problem(BaseModel):
     difficulty: dict[str, Difficulty] = {}
     meta: dict[str, Any] = {}
 
+    @property
+    def golds(self) -> list[str]:
+        """The accepted answers; none where there are tests."""
+        return [self.gold] if isinstance(self.gold, str) else self.gold or []
+
     @model_validator(mode="after")
     def _can_be_judged(self) -> Problem:
         if not self.prompt.strip():
             raise ValueError("the prompt is empty")
-        golds = [self.gold] if isinstance(self.gold, str) else self.gold or []
-        if not all(gold.strip() for gold in golds):
+        if not all(gold.strip() for gold in self.golds):
             raise ValueError("an empty gold answer")
-        if bool(golds) == bool(self.tests):
-            raise ValueError("both gold and tests" if golds else "neither gold nor tests")
+        if bool(self.golds) == bool(self.tests):
+            raise ValueError("both gold and tests" if self.golds else "neither gold nor tests")
         return self

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import shutil
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from typing import Any, Literal
 
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
+from or1lab.manifest import file_hash
+from or1lab.process import cache_folder
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 FORMAT = 1  # part of the cache key: raise it when the conversion changes
@@ -54,10 +55,8 @@ def model_folder() -> Path:
         Or1labError: the package is missing, or the converted tokenizer does not survive saving and loading.
     """
     packaged = _packaged_gguf()
-    cache = Path(os.environ.get("OR1LAB_CACHE") or Path.home() / ".cache" / "or1lab")
-    with packaged.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    folder = cache / f"smol-{digest[:12]}-v{FORMAT}"
+    cache = cache_folder()
+    folder = cache / f"smol-{file_hash(packaged)[:12]}-v{FORMAT}"
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)

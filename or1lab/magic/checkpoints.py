@@ -6,7 +6,6 @@ what is whole before anything is loaded: the newest whole one wins.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from or1lab.kill_points import kill_point
-from or1lab.store import full_disk_explained
+from or1lab.manifest import file_hash, full_disk_explained
 
 if TYPE_CHECKING:  # it imports torch
     from or1lab.rollout.together import Processes
@@ -85,7 +84,7 @@ def damage(checkpoint: Path) -> str | None:
     try:
         hashes = json.loads((checkpoint / SEAL).read_bytes())
         for name, expected in hashes.items():
-            if _hash(checkpoint / name) != expected:
+            if file_hash(checkpoint / name) != expected:
                 return f"{name} is not what was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
@@ -102,9 +101,9 @@ def save_state(checkpoint: Path, **state: Any) -> None:
     (checkpoint / STATE).write_text(json.dumps(state), encoding="utf-8")
     kill_point("checkpoint/state")
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
-    hashes = {path.relative_to(checkpoint).as_posix(): _hash(path, sync=True) for path in files}
+    hashes = {path.relative_to(checkpoint).as_posix(): file_hash(path, sync=True) for path in files}
     (checkpoint / SEAL).write_text(json.dumps(hashes, indent=2), encoding="utf-8")
-    _hash(checkpoint / SEAL, sync=True)
+    file_hash(checkpoint / SEAL, sync=True)
 
 
 def load_state(checkpoint: str | Path) -> dict[str, Any]:
@@ -123,11 +122,3 @@ def prune(folder: Path, step: int, keep: int) -> None:
         kill_point("prune/half", lambda: (old / "model.safetensors").unlink(missing_ok=True))  # noqa: B023
         shutil.rmtree(old)
         kill_point("prune/after")
-
-
-def _hash(path: Path, sync: bool = False) -> str:
-    """SHA-256 of a file; `sync`: it is on the disk, not only on its way there, when this returns."""
-    with path.open("rb") as file:
-        if sync:
-            os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ Shapes: B rows (responses) of a micro-batch, L token positions. All log-probabil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -58,15 +58,9 @@ class LossOutput:
 
 def total(parts: Sequence[LossOutput]) -> LossOutput:
     """The micro-batches of one mini-batch as one output: sums, the largest ratio, a detached loss."""
-
-    def added(name: str) -> Tensor:
-        return torch.stack([getattr(part, name).detach() for part in parts]).sum()
-
-    return LossOutput(
-        loss=added("loss"), tokens=added("tokens"), clip_low=added("clip_low"), clip_high=added("clip_high"),
-        ratio_max=torch.stack([part.ratio_max for part in parts]).max(),
-        entropy_sum=added("entropy_sum"), kl_sum=added("kl_sum"),
-    )  # fmt: skip
+    names = [field.name for field in fields(LossOutput)]
+    values = {name: torch.stack([getattr(part, name).detach() for part in parts]) for name in names}
+    return LossOutput(**{name: own.max() if name == "ratio_max" else own.sum() for name, own in values.items()})
 
 
 def policy_loss(

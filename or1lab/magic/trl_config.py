@@ -14,7 +14,7 @@ from or1lab.rollout.together import processes
 def trl_config(recipe: Recipe, folder: Path, *, steps: int, resuming: bool) -> GRPOConfig:
     """Arguments of the Hugging Face loop, set so that one of its steps is one training step of the paper."""
     cadence = recipe.checkpoint.every
-    stages = [recipe.stage(i) for i in range(len(recipe.stages))]
+    stages = recipe.by_stage
     gs = max(stage.gs for stage in stages)  # only TRL's checks of its own arguments see it
     return GRPOConfig(
         output_dir=str(folder),

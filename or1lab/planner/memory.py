@@ -80,7 +80,7 @@ def update(a: Architecture, recipe: Recipe, cluster: Cluster, layout: Layout, to
     gpu, size = cluster.device.is_gpu, width(recipe)
     parts = state(a, cluster, layout)
     parts["gradients"] = 0 if layout.offload else 4 * a.parameters / shards
-    if any(recipe.stage(i).beta for i in range(len(recipe.stages))):
+    if any(stage.beta for stage in recipe.by_stage):
         parts["reference policy"] = 4 * a.parameters / shards
     whole = a.head * (1 if a.tied else 2)
     if shards > 1:  # two layers and the embeddings in compute precision, gradients to be reduced

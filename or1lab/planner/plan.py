@@ -110,8 +110,7 @@ class Plan:
     @cached_property
     def rollouts(self) -> list[times.Rollout]:
         """One of each stage."""
-        stages = [self.recipe.stage(i) for i in range(len(self.recipe.stages))]
-        return [times.rollout(self._job(r), self.law.drawn(r.D_R, r.gs, r.T)) for r in stages]
+        return [times.rollout(self._job(r), self.law.drawn(r.D_R, r.gs, r.T)) for r in self.recipe.by_stage]
 
     @property
     def sampling_hours(self) -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from or1lab.paper import tokens
 from or1lab.planner.memory import GIB
 from or1lab.planner.plan import Plan
 from or1lab.planner.suggest import Suggestion
+from or1lab.terminal import right
 
 
 def show(p: Plan, better: list[Suggestion], console: Console) -> None:
@@ -38,10 +39,8 @@ def show(p: Plan, better: list[Suggestion], console: Console) -> None:
 
 
 def _memory(p: Plan) -> Table:
-    table = Table(title=f"peak memory, GiB ({p.cluster.device.gib:.0f} there are)", title_justify="left")
-    table.add_column("part")
-    for name in ("update", "rollout"):
-        table.add_column(name, justify="right")
+    title = f"peak memory, GiB ({p.cluster.device.gib:.0f} there are)"
+    table = Table("part", *right("update", "rollout"), title=title, title_justify="left")
     for part in dict.fromkeys([*p.update, *p.rollout]):
         cells = [parts[part] / GIB if part in parts else None for parts in (p.update, p.rollout)]
         if any(cells):
@@ -52,11 +51,10 @@ def _memory(p: Plan) -> Table:
 
 
 def _stages(p: Plan) -> Table:
-    table = Table(title="seconds a training step: t_R rollout, t_T update, t_O other", title_justify="left")
     names = ["", "steps", "T", "cut", "seqs", "t_R", "floor", "t_T", "t_O", "hours"]
     names += ["GPU-h"] * p.cluster.device.is_gpu
-    for name in names:
-        table.add_column(name, justify="right")
+    title = "seconds a training step: t_R rollout, t_T update, t_O other"
+    table = Table(*right(*names), title=title, title_justify="left")
     for s in p.stages:
         times = map(_short, (s.t_R, s.floor, s.t_T, s.t_O, s.hours, s.gpu_hours))
         counts = (f"{s.stage}", f"{s.steps}", tokens(s.T), f"{s.truncated:.0%}", f"{s.together:.0f}")
@@ -70,11 +68,9 @@ def _stages(p: Plan) -> Table:
 
 
 def _suggestions(better: list[Suggestion], fits: bool) -> Table:
-    table = Table(title="instead" if fits else "what fits", title_justify="left")
-    table.add_column("change", overflow="fold")
-    table.add_column("what it does", overflow="fold")
-    for name in ("GiB", "hours", "GPU-hours"):
-        table.add_column(name, justify="right")
+    words = [Column(name, overflow="fold") for name in ("change", "what it does")]
+    columns = (*words, *right("GiB", "hours", "GPU-hours"))
+    table = Table(*columns, title="instead" if fits else "what fits", title_justify="left")
     for s in better:
         table.add_row(s.change, s.why, f"{s.plan.peak_gib:.0f}", f"{s.plan.hours:,.0f}", f"{s.plan.gpu_hours:,.0f}")
     return table

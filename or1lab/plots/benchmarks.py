@@ -89,7 +89,7 @@ def training_curve(frame: pd.DataFrame, width: float = style.WIDTH) -> Figure:
                 _level(panel, row, i)
             panel.set_xlim(left=0)
             panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            _dress(panel, name, "training step", "accuracy (%)")
+            style.dress(panel, name, "training step", "accuracy (%)")
         _legend(figure, [panel for panel, _, _ in panels], width)
     return figure
 
@@ -129,8 +129,7 @@ def bars(frame: pd.DataFrame, width: float = style.WIDTH) -> Figure:
         if len(own):
             _own_bars(axes[-1], own[own["series"].isin(list(parts.looks))], parts)
         for panel in axes:
-            panel.set_ylabel("accuracy (%)")
-            panel.set_ylim(0, 100)
+            panel.set(ylabel="accuracy (%)", ylim=(0, 100))
             panel.tick_params(axis="x", length=0)
             panel.grid(axis="x", visible=False)
         _legend(figure, axes, width)
@@ -192,7 +191,7 @@ def token_efficiency(frame: pd.DataFrame, width: float = style.WIDTH) -> Figure:
             panel.margins(x=0.12)
             panel.set_ylim(0, 1.15 * part["y"].max())
             panel.yaxis.set_major_formatter("{x:,.0f}")
-            _dress(panel, name, "accuracy (%)", "mean length (tokens)")
+            style.dress(panel, name, "accuracy (%)", "mean length (tokens)")
         _legend(figure, [panel for panel, _, _ in panels], width)
     return figure
 
@@ -219,7 +218,7 @@ def limits(frame: pd.DataFrame, width: float = style.WIDTH) -> Figure:
             panel.xaxis.set_major_formatter(FuncFormatter(_limit))
             panel.xaxis.set_minor_locator(NullLocator())
             panel.set_ylim(bottom=0)
-            _dress(panel, name, "limit on the response (tokens)", "accuracy (%)")
+            style.dress(panel, name, "limit on the response (tokens)", "accuracy (%)")
         _legend(figure, [panel for panel, _, _ in panels], width)
     return figure
 
@@ -234,12 +233,6 @@ def _ours(panel: Axes, points: pd.DataFrame, **look: Any) -> None:
         error = [points["y"] - points["low"], points["high"] - points["y"]]
         panel.errorbar(points["x"], points["y"], yerr=error, capsize=2.5, elinewidth=1, zorder=5,
                        **{"markersize": 4.5, **look})  # fmt: skip
-
-
-def _dress(panel: Axes, title: str, x: str, y: str) -> None:
-    panel.set_title(title, fontweight="bold")
-    panel.set_xlabel(x)
-    panel.set_ylabel(y)
 
 
 def _legend(figure: Figure, axes: Iterable[Axes], width: float) -> None:

@@ -81,8 +81,7 @@ def bands(found: dict[str, Any]) -> Figure:
         left, right = axes[0]
         value, low, high = (100 * rows[name].astype(float) for name in ("value", "low", "high"))
         left.errorbar(value, y, xerr=[value - low, high - value], fmt="o", capsize=2.5, elinewidth=1, linewidth=0)
-        left.set_xlim(0, min(1.1 * high.max(), 101))
-        left.set_xlabel(f"{rows['name_of'].iloc[0]} (%), 95% interval")
+        left.set(xlabel=f"{rows['name_of'].iloc[0]} (%), 95% interval", xlim=(0, min(1.1 * high.max(), 101)))
         left.set_yticks(y, [f"{name} (n = {n})" for name, n in zip(rows["name"], rows["problems"], strict=True)])
         left.set_ylabel(found["by"])
         right.barh(y, rows["length"], height=0.55, color=style.COLORS[5])

@@ -28,17 +28,15 @@ def group(advantages: pd.DataFrame, right: int) -> Figure:
             one.annotate(sign, (i + 1, advantage), (0, 4 * side), textcoords="offset points", ha="center",
                          va="bottom" if side > 0 else "top")  # fmt: skip
         one.axhline(0, color="black", linewidth=0.8)
-        one.set_title(f"this group: {verdict}", fontweight="bold")
-        one.set_xlabel("response, with its reward at the bar")
+        style.dress(one, f"this group: {verdict}", "response, with its reward at the bar", "advantage")
         one.grid(axis="x", visible=False)
         for name, color, marker, label in (("of_right", RIGHT, "o", "right"), ("of_wrong", WRONG, "s", "wrong")):
             every.plot(advantages["right"], advantages[name], color=color, marker=marker, label=f"a {label} response")
         every.axvline(right, color=GREY, linestyle="--", linewidth=0.9, zorder=1)
-        every.set_title("every group of this size", fontweight="bold")
-        every.set_xlabel("right responses in the group")
+        style.dress(every, "every group of this size", "right responses in the group", "advantage")
         every.legend(loc="upper right")
         for panel in (one, every):
-            panel.set(ylabel="advantage", ylim=(-2.9, 2.9), xticks=range(panel is one, size + 1))
+            panel.set(ylim=(-2.9, 2.9), xticks=range(panel is one, size + 1))
     return figure
 
 
@@ -60,9 +58,7 @@ def clipping(terms: pd.DataFrame, clip_low: float, clip_high: float) -> Figure:
             for ends in ((low, 1 - clip_low), (1 + clip_high, high)):
                 panel.axvspan(*ends, color="0.93", zorder=0)
             panel.set_title(title, fontweight="bold")
-            panel.set_xlabel("ratio: probability now / in the rollout")
-            panel.set_xlim(low, high)
-            panel.set_ylim(-1.9, 1.9)
+            panel.set(xlabel="ratio: probability now / in the rollout", xlim=(low, high), ylim=(-1.9, 1.9))
         axes[0][0].legend(loc="lower left")
     return figure
 
@@ -80,10 +76,8 @@ def bonus(without: pd.DataFrame, runs: pd.DataFrame, alpha: float) -> Figure:
                 table = frame.pivot(index="step", columns="seed", values=column)
                 panel.plot(table.index, table, color=color, linewidth=0.7, alpha=0.6)
                 panel.plot(table.index, table.mean(axis="columns"), color=color, linestyle=line, label=name)
-            panel.set_xlabel("training step")
-            panel.set_ylabel(label)
-            panel.set_ylim(0, 2.9 if column == "entropy" else 1.02)
-            panel.set_xticks(range(0, int(without["step"].max()) + 1, 10))
+            ticks, top = range(0, int(without["step"].max()) + 1, 10), 2.9 if column == "entropy" else 1.02
+            panel.set(xlabel="training step", ylabel=label, xticks=ticks, ylim=(0, top))
             panel.margins(x=0.02)
         handles, names = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper left", ncols=2)

@@ -72,12 +72,12 @@ def draw(frame: pd.DataFrame, spec: Spec, curves: dict[str, Curve], width: float
                     told, place, x = part[part["read"] != "ours"], places(panel.paper), panel.paper_x or x
                     notes.setdefault(told["read"].iloc[0], []).extend(panel.paper)
                     _theirs(axes, told, curve, looks)
-                    _dress(axes, f"Paper, {place}", x, panel.paper_label or curve.label)
+                    style.dress(axes, f"Paper, {place}", x, panel.paper_label or curve.label)
                     stages, target = spec.switch, spec.target
                 else:
                     part = part[part["read"] == "ours"]
                     _ours(axes, part, curve, looks, spec.labels)
-                    _dress(axes, panel.title or "Ours" * bool(panel.paper), x, curve.label)
+                    style.dress(axes, panel.title or "Ours" * bool(panel.paper), x, curve.label)
                     stages, target = frame.attrs["switches"][name], frame.attrs["target"]
                 if part.empty:
                     _empty(axes)
@@ -165,13 +165,6 @@ def _arms(axes: Axes, names: list[str], labels: dict[str, str]) -> None:
     axes.grid(axis="x", visible=False)
 
 
-def _dress(axes: Axes, title: str, x: str, y: str) -> None:
-    if title:
-        axes.set_title(title, fontweight="bold")
-    axes.set_xlabel(style.symbols(x))
-    axes.set_ylabel(style.symbols(y))
-
-
 def _empty(axes: Axes) -> None:
     """A panel whose arms have no finished run yet."""
     axes.set(xticks=[], yticks=[])
@@ -207,7 +200,8 @@ def places(places: tuple[str, ...]) -> str:
 
 def _legend(made: Figure, frame: pd.DataFrame, looks: dict[str, dict[str, Any]], spec: Spec, width: float) -> None:
     """One legend above all panels: our arms with their runs, then what the paper alone has, hollow."""
-    shown = set(frame.loc[~frame["panel"].isin(_bars(spec)), "series"])
+    bars = [panel.curve for panel in spec.panels if panel.study]  # an arm's name is below each bar
+    shown = set(frame.loc[~frame["panel"].isin(bars), "series"])
     handles, names, plain = [], [], []
     for name, look in looks.items():
         part = frame[frame["series"] == name]
@@ -222,11 +216,6 @@ def _legend(made: Figure, frame: pd.DataFrame, looks: dict[str, dict[str, Any]],
         names.append(style.symbols(label))
         plain.append(label)  # as long as it is printed
     made.legend(handles, names, loc="outside upper left", ncols=style.legend_columns(plain, width))
-
-
-def _bars(spec: Spec) -> set[str]:
-    """Panels with an arm's name below each bar."""
-    return {panel.curve for panel in spec.panels if panel.study}
 
 
 def _note(frame: pd.DataFrame, spec: Spec, notes: dict[str, list[str]], width: float) -> str:

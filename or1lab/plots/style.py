@@ -20,6 +20,7 @@ import matplotlib
 import matplotlib.style
 import numpy as np
 from fontTools import subset
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # matplotlib embeds the letters of a figure by fontTools. Tables that shape text mean nothing in a PDF, and take a third
@@ -59,6 +60,13 @@ def legend_columns(names: Sequence[str], width: float) -> int:
         if sum(0.6 + 0.072 * max(map(len, part), default=0) for part in parts) <= width:
             return columns
     return 1
+
+
+def dress(axes: Axes, title: str, x: str, y: str) -> None:
+    """Title and labels of a panel; without a title if it is empty."""
+    axes.set(xlabel=symbols(x), ylabel=symbols(y))
+    if title:
+        axes.set_title(title, fontweight="bold")
 
 
 def symbols(text: str) -> str:

@@ -30,8 +30,7 @@ def solved(counts: pd.DataFrame, M: int) -> Figure:
                                color=colour, fontsize=8)  # fmt: skip
             left += share
         panel.invert_yaxis()
-        panel.set_xlim(0, 1)
-        panel.set_xlabel(f"share of {len(counts)} problems")
+        panel.set(xlabel=f"share of {len(counts)} problems", xlim=(0, 1))
         panel.spines["left"].set_visible(False)
         panel.tick_params(left=False)
         panel.legend(title=f"right responses of {M}", ncols=M + 1, loc="lower left", bbox_to_anchor=(0, 1.0),

@@ -129,7 +129,9 @@ class VllmEngine:
     def _back_off(self, error: Exception, asked: int) -> None:
         """After an error while sampling: where memory ran out, the engine is ready to begin again with half as many
         sequences together, which changes no sample."""
-        self._halve(error, min(asked, self.concurrency.now))
+        if self.tensor_parallel > 1 and processes() > 1:
+            self.concurrency.refuse(error)
+        self.concurrency.halve(error, min(asked, self.concurrency.now))
         engine: Any = self.llm.llm_engine
         engine.abort_request(list(engine.output_processor.request_states), internal=True)
         if not self.llm.reset_prefix_cache():  # it names blocks of the step that failed, which were never computed
@@ -137,11 +139,6 @@ class VllmEngine:
         scheduler = engine.engine_core.engine_core.scheduler
         scheduler.max_num_running_reqs = scheduler.max_num_active_reqs = self.concurrency.now
         torch.cuda.empty_cache()
-
-    def _halve(self, error: Exception, together: int | None = None) -> None:
-        if self.tensor_parallel > 1 and processes() > 1:
-            self.concurrency.refuse(error)
-        self.concurrency.halve(error, together)
 
     def _asked(
         self, requests: Sequence[Request], tau: float, T: int, *, logprobs: int | None
