@@ -112,7 +112,7 @@ def train(
         finished = launch.train(loaded, folder, resume=resume, place=place)
     except KeyboardInterrupt as stop:
         by = f" by {stop}" if str(stop) else ""
-        raise Or1labError(f"stopped{by}; what is written is kept: go on with --resume (run folder {folder})") from None
+        raise Or1labError(f"stopped{by}; {launch.kept(folder)} (run folder {folder})") from None
     look = f" {finished.folder}; look at it: or1lab runs show {shlex.quote(str(finished.folder))}"
     console.print(Text.assemble(("finished", "green"), look), soft_wrap=True)
 

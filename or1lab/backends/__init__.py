@@ -14,7 +14,9 @@ from or1lab.errors import Or1labError, UsageError, check_names
 
 BACKENDS = ("local", "slurm", "ray")
 PACKAGES = {"slurm": "submitit", "ray": "ray"}
-STOPPED = "the sweep was stopped; what is written is kept: go on with the same command and --resume"
+STOPPED = (
+    "the sweep was stopped; each run keeps what its newest checkpoint holds: go on with the same command and --resume"
+)
 
 
 class Handle(Protocol):
