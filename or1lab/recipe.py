@@ -306,12 +306,15 @@ def parse_recipe(plain: dict[str, Any], where: str = "recipe") -> Recipe:
 
 
 def split_override(text: str) -> tuple[str, Any]:
-    """`"stages.0.steps=3"` -> `("stages.0.steps", 3)`; the value is read as YAML (so 1e-4 is a number)."""
+    """`"stages.0.steps=3"` -> `("stages.0.steps", 3)`; the value is read as YAML (so 1e-4 is a number).
+
+    A number with colons stays text: YAML 1.1 reads 24:00:00 to the base 60, as 86400."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"override '{text}' is not of the form key=value")
     try:
-        return key.strip(), float(value) if _is_number(value) else yaml.load(value, YAML)
+        read = float(value) if _is_number(value) else yaml.load(value, YAML)
+        return key.strip(), value.strip() if ":" in value and isinstance(read, int | float) else read
     except yaml.YAMLError as error:
         raise UsageError(f"override '{text}': {error}") from None
 

@@ -21,7 +21,7 @@ from or1lab.backends.task import Task
 from or1lab.backends.work import _settle
 from or1lab.errors import Or1labError, UsageError
 from or1lab.experiment import Experiment, Outcome, expand
-from or1lab.recipe import ROOT
+from or1lab.recipe import ROOT, split_override
 from or1lab.store import Run
 from or1lab.sweep import run_sweep
 from tests.broken_runs import SMALL, steady, step_of, wait_for
@@ -146,6 +146,8 @@ def test_a_disk_too_full_to_write_down_a_jobs_end_leaves_the_sweep(tmp_path, mon
         ("slurm", {"executor": "loca", "time": 9}, r"did you mean 'local'"),
         ("slurm", {"executor": "local"}, "--cluster time=1440"),
         ("slurm", {"executor": "local", "time": "1-00:00"}, "--cluster time=1440"),
+        ("slurm", {"executor": "local", "time": "24:00"}, "D-HH:MM:SS.*not time=24:00"),  # hours, to SLURM minutes
+        ("slurm", {"executor": "local", "time": True}, "not time=True"),
         ("slurm", {"executor": "local", "time": 9}, "gives every job the same GPUs: --jobs 1"),
         ("slurm", {"time": 9}, "no sbatch or srun here.*login node.*executor=local"),
         ("ray", {"num_cpu": 1}, r"no --cluster key of ray 'num_cpu' \(did you mean 'num_cpus'\?\)"),
@@ -223,14 +225,18 @@ echo "Submitted batch job 41"
 """
 
 
-def test_the_array_that_sbatch_gets(notebook, monkeypatch):  # noqa: F811
+@pytest.mark.parametrize(
+    ("told", "minutes"),
+    [("time=600", 600), ("time=24:00:00", 1440), ("time=00:00:30", 1), ("time=1-12:30:01", 2191)],
+)
+def test_the_array_that_sbatch_gets(told, minutes, notebook, monkeypatch):  # noqa: F811
     """With an sbatch that only keeps the script; Ctrl-C leaves the jobs in the queue."""
     here = notebook.parent
     for name, text in (("sbatch", SBATCH.format(here=here)), ("srun", "#!/bin/sh\n")):
         (here / name).write_text(text)
         (here / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{here}:/bin:/usr/bin")
-    options = {"time": 600, "partition": "a100", "mem": "64GB", "max_num_timeout": 9}
+    options = dict([split_override(told)]) | {"partition": "a100", "mem": "64GB", "max_num_timeout": 9}
     slurm = open_backend("slurm", 3, 2, options, here / "runs")
     jobs = expand(experiment("a", "b", "c", "d"), out=here / "runs")
     full, real = jobs.pop(1), Task.handed_to
@@ -244,7 +250,7 @@ def test_the_array_that_sbatch_gets(notebook, monkeypatch):  # noqa: F811
     handles = slurm.start([Task(job, notebook, ROOT) for job in (jobs[0], full, *jobs[1:])])
     assert handles[1].poll() == "the disk is full"
     script = (here / "script.sh").read_text()
-    for line in ("array=0-2%3", "gpus-per-node=2", "time=600", "partition=a100", "mem=64GB", "signal=USR2@90"):
+    for line in ("array=0-2%3", "gpus-per-node=2", f"time={minutes}", "partition=a100", "mem=64GB", "signal=USR2@90"):
         assert f"#SBATCH --{line}\n" in script
     assert len(handles) == 4
     slurm.close(handles)

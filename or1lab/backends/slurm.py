@@ -16,6 +16,7 @@ from submitit.helpers import Checkpointable
 
 from or1lab import notebook as notebooks
 from or1lab.backends import STOPPED, Handle, Refused
+from or1lab.backends.sbatch import minutes
 from or1lab.backends.task import Task
 from or1lab.errors import Or1labError, UsageError, check_names
 
@@ -39,8 +40,7 @@ class Slurm:
         check_names(options, ["executor", "max_num_timeout", *known], "--cluster key of slurm")
         self.name = options.pop("executor", "slurm")
         check_names([self.name], ["slurm", "local"], "executor")
-        if not isinstance(minutes := options.pop("time", None), int):
-            raise UsageError("--backend slurm wants the minutes after which a job is queued again: --cluster time=1440")
+        limit = minutes(options.pop("time", None))
         if self.name == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
             raise Or1labError("no sbatch or srun here: use a login node, or try it out with --cluster executor=local")
         if self.name == "local" and gpus and jobs > 1:
@@ -52,7 +52,7 @@ class Slurm:
         settings = {"slurm_job_name": "or1lab"} | {f"slurm_{name}": value for name, value in options.items()}
         try:
             self.executor.update_parameters(
-                timeout_min=minutes, gpus_per_node=gpus or None, slurm_array_parallelism=jobs, **settings
+                timeout_min=limit, gpus_per_node=gpus or None, slurm_array_parallelism=jobs, **settings
             )
         except (AssertionError, TypeError, ValueError) as error:
             raise UsageError(f"--cluster: {error}") from None
