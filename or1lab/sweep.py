@@ -16,9 +16,9 @@ from rich.console import Console
 
 from or1lab import notebook as notebooks
 from or1lab import studies, tiers
-from or1lab.backends import BACKENDS, open_backend
+from or1lab.backends import check_options, open_backend
 from or1lab.backends.work import work
-from or1lab.errors import Or1labError, UsageError, check_names
+from or1lab.errors import Or1labError, UsageError
 from or1lab.experiment import EXPERIMENTS, TINY, Experiment, Job, Outcome, expand, load_experiment
 from or1lab.recipe import ROOT
 from or1lab.store import MANIFEST, Run, find_runs
@@ -73,7 +73,7 @@ def run_sweep(
         Or1labError: run folders exist and `resume` is off, or hold another recipe; or the sweep was stopped (Ctrl-C).
     """
     console = console or Console()
-    check_names([backend], BACKENDS, "backend")
+    check_options(backend, jobs, gpus, cluster or {})
     if experiment == STUDY:
         experiment = EXPERIMENTS
     if not isinstance(experiment, Experiment) and Path(experiment).is_dir():

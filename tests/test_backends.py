@@ -146,19 +146,41 @@ def test_a_disk_too_full_to_write_down_a_jobs_end_leaves_the_sweep(tmp_path, mon
         ("slurm", {"executor": "loca", "time": 9}, r"did you mean 'local'"),
         ("slurm", {"executor": "local"}, "--cluster time=1440"),
         ("slurm", {"executor": "local", "time": "1-00:00"}, "--cluster time=1440"),
-        ("slurm", {"executor": "local", "time": "24:00"}, "D-HH:MM:SS.*not time=24:00"),  # hours, to SLURM minutes
-        ("slurm", {"executor": "local", "time": True}, "not time=True"),
+        ("slurm", {"executor": "local", "time": "24:00"}, "minutes, as HH:MM:SS or as D-HH:MM:SS"),  # MM:SS
+        ("slurm", {"executor": "local", "time": True}, "--cluster time=1440"),
         ("slurm", {"executor": "local", "time": 9}, "gives every job the same GPUs: --jobs 1"),
         ("slurm", {"time": 9}, "no sbatch or srun here.*login node.*executor=local"),
+        ("slurm", {"time": 9, "setup": "module load cuda"}, "--cluster: .*list"),
         ("ray", {"num_cpu": 1}, r"no --cluster key of ray 'num_cpu' \(did you mean 'num_cpus'\?\)"),
         ("ray", {"num_cpus": "two"}, "--cluster: .*num_cpus"),
     ],
 )
 def test_wrong_options_start_nothing(backend, cluster, message, notebook, monkeypatch):  # noqa: F811
+    """A dry run refuses what is wrong in itself in the same words, and asks nobody for a scheduler."""
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(Or1labError, match=message):
-        sweep(experiment(), notebook, backend=backend, cluster=cluster, gpus=1 if backend == "slurm" else None)
-    assert not list((notebook.parent / "runs").rglob("*.log"))
+    options = {"backend": backend, "cluster": cluster, "gpus": 1 if backend == "slurm" else None}
+    with pytest.raises(Or1labError, match=message) as refused:
+        sweep(experiment(), notebook, **options)
+    if isinstance(refused.value, UsageError):
+        with pytest.raises(UsageError) as also:
+            sweep(experiment(), notebook, dry_run=True, **options)
+        assert str(also.value) == str(refused.value)
+    else:
+        assert sweep(experiment(), notebook, dry_run=True, **options)[0].exit_code == 0
+    assert not (notebook.parent / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("backend", "cluster"), [("slurm", {"time": 60, "setup": ["module load cuda"]}), ("ray", {"address": "nowhere:1"})]
+)
+def test_a_dry_run_needs_no_scheduler(backend, cluster, notebook, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PATH", "/nowhere")
+    result, text = sweep(experiment(), notebook, dry_run=True, backend=backend, cluster=cluster, gpus=2)
+    assert result.exit_code == 0 and "2 jobs" in text and not (notebook.parent / "runs").exists()
+    if backend == "ray":
+        import ray
+
+        assert not ray.is_initialized()
 
 
 @pytest.mark.parametrize(("backend", "package"), [("slurm", "submitit"), ("ray", "ray")])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from or1lab import notebook as notebooks
 from or1lab.backends import STOPPED, Handle, handed
 from or1lab.backends.task import Task, error_of
-from or1lab.errors import Or1labError
+from or1lab.errors import Or1labError, UsageError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -26,6 +27,12 @@ def visible_gpus() -> list[str]:
         return []
     whole = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]  # below each, its MIG instances
     return [str(index) for index in range(len(whole))]
+
+
+def check(jobs: int, gpus: int, options: Mapping[str, Any]) -> None:
+    """Raise UsageError for any option."""
+    if options:
+        raise UsageError("--cluster sets what a scheduler knows; it goes with --backend slurm or ray")
 
 
 class Local:
