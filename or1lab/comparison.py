@@ -17,7 +17,8 @@ Pairs = dict[str, tuple[Any, Any]]
 def compare(one: Run, other: Run) -> dict[str, Any]:
     """Returns:
     runs: the two folders; state: the two states; recipe, environment, packages: dotted key -> the two values,
-    where they differ (None: not there); metrics: name -> the two newest values, of every metric that is a number.
+    where they differ (None: not there); metrics: name -> the two newest values, of every metric that is a number;
+    evaluated: the steps of the two newest evaluations, whose values these are for metrics of an evaluation.
     """
     runs = (one, other)
     manifests = [run.manifest for run in runs]
@@ -30,6 +31,7 @@ def compare(one: Run, other: Run) -> dict[str, Any]:
         "recipe": differing(*(flatten(manifest["recipe"]) for manifest in manifests)),
         "environment": differing(*(flatten({key: m.get(key) for key in PLACE}) for m in manifests)),
         "packages": differing(*packages(*manifests)),
+        "evaluated": tuple((run.last("eval") or {}).get("step") for run in runs),
         "metrics": {name: pair for name, pair in values.items() if any(map(_is_number, pair))},
     }
 
