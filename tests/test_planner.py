@@ -257,6 +257,27 @@ def test_what_does_not_fit_says_by_how_much_and_every_suggestion_fits(gpus, monk
         assert code == 0 and again["fits"] and again["hours"] == pytest.approx(one["hours"])
 
 
+@pytest.mark.parametrize(
+    ("gpus", "share", "fits", "tight"),
+    [("64xH100", 0.5, True, False), ("64xH100", 0.85, True, False), ("64xH100", 0.87, True, True),
+     ("64xH100", 0.95, True, True), ("16xH100", 0.95, False, True)],
+)  # fmt: skip
+def test_what_fits_says_how_much_is_left_and_whether_that_is_within_the_error(
+    gpus, share, fits, tight, monkeypatch, capsys
+):
+    """An engine that sleeps: the peak is its share of the GPU, the trainer's state and the reserve."""
+    command = ("plan", "7b", "--gpus", gpus, "--sleep", "--tp", "1", f"rollout.gpu_memory_utilization={share}")
+    code, out, _ = call(*command, "--json", monkeypatch=monkeypatch, capsys=capsys)
+    told = json.loads(out)
+    left = 79 * (1 - share) - 12 * 7.615616512e9 / GIB / int(gpus[:2]) - 2
+    assert told["spare_gib"] == pytest.approx(left) and told["spare_share"] == pytest.approx(left / 79)
+    assert (told["fits"], code, left / 79 < 0.1) == (fits, int(not fits), tight)
+    _, out, _ = call(*command, monkeypatch=monkeypatch, capsys=capsys)
+    words = " ".join(out.split())
+    assert (f"fits, with {left:.1f} GiB ({left / 79:.1%}) of the fullest GPU to spare" in words) == fits
+    assert ("predictions may be off by 10%: it may not fit" in words) == (fits and tight)
+
+
 def test_one_gpu_is_not_told_to_offload_what_several_share(monkeypatch, capsys):
     for command in (("1.5b", "--gpus", "1xRTX4090"), ("7b", "--gpus", "1xH100"), ("1.5b", "--gpus", "1xH100")):
         _, out, _ = call("plan", *command, "--json", monkeypatch=monkeypatch, capsys=capsys)

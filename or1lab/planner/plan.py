@@ -64,6 +64,11 @@ class Plan:
         return max(sum(self.update.values()), sum(self.rollout.values())) / GIB
 
     @property
+    def spare_gib(self) -> float:
+        """GiB that are left of the fullest GPU (of the CPU machine) at its peak; below 0, what is missing there."""
+        return self.cluster.device.gib - self.peak_gib
+
+    @property
     def host_gib(self) -> float:
         """GiB of host memory of each node: while it starts, every training process holds the weights in float32, and
         those of a reference policy; with offload weights, gradients and moments lie there."""
@@ -164,6 +169,8 @@ class Plan:
             "layout": asdict(self.layout),
             "host_gib": self.host_gib,
             "fits": self.fits,
+            "spare_gib": self.spare_gib,
+            "spare_share": self.spare_gib / self.cluster.device.gib,
             "missing_gib": worst[0],
             "why": worst[1],
             "memory_gib": {
