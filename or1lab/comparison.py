@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from or1lab.recipe import Recipe, identity
 from or1lab.store import Run
 from or1lab.tracker import flatten, state
 
@@ -34,6 +35,14 @@ def compare(one: Run, other: Run) -> dict[str, Any]:
         "evaluated": tuple((run.last("eval") or {}).get("step") for run in runs),
         "metrics": {name: pair for name, pair in values.items() if any(map(_is_number, pair))},
     }
+
+
+def other_recipe(run: Run, recipe: Recipe) -> str:
+    """What to tell where a folder holds a run of another recipe: the keys that make it another, with both values."""
+    changed = differing(*(flatten(identity(plain)) for plain in (run.manifest["recipe"], recipe.resolved())))
+    told = [f"{key} was {was}, is now {now}" for key, (was, now) in changed.items()]
+    told[3:] = [f"and {len(told) - 3} more"] * (len(told) > 3)
+    return f"{run.folder} was made with another recipe ({'; '.join(told)}): go back to it or write elsewhere with --out"
 
 
 def differing(one: dict[str, Any], other: dict[str, Any]) -> Pairs:

@@ -223,17 +223,22 @@ LATER: dict[str, Any] = {
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Identity of a run: what changes nothing in its numbers (name, mirrors, folder cadence) is left out."""
-    plain = recipe.resolved()
+    """Identity of a run: a hash of what `identity` leaves of its recipe."""
+    return hashlib.sha256(json.dumps(identity(recipe.resolved()), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def identity(plain: dict[str, Any]) -> dict[str, Any]:
+    """A resolved recipe (changed in place) without what changes nothing in a run's numbers: name, mirrors, folder
+    cadence. It may be that of an older manifest, which lacks later keys."""
     for key in ("name", "wandb", "save_rollouts", "threads", "checkpoint", "guard"):
-        plain.pop(key)
+        plain.pop(key, None)
     for key in ("tensor_parallel", "sleep", "server"):  # where the engine lives: a run may move and be resumed
-        plain["rollout"].pop(key)
+        plain["rollout"].pop(key, None)
     for key, neutral in LATER.items():
         for part in plain[key] if isinstance(plain[key], list) else [plain[key]]:
-            for name in [name for name in neutral if part[name] == neutral[name]]:
+            for name in [name for name in neutral if name in part and part[name] == neutral[name]]:
                 del part[name]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+    return plain
 
 
 # ------------------------------------------------------------------------------------------- reading, overriding
