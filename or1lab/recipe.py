@@ -245,13 +245,11 @@ def identity(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_recipe(name: str | Path) -> Path:
-    """Path of a recipe file given as such or by preset name. Raises UsageError naming the presets."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    preset = RECIPES / f"{name}.yaml"
-    if preset.is_file():
-        return preset
+    """Path of a recipe file given as such or by preset name; of an experiment by its name, too, which `read_recipe`
+    refuses with the recipe that it is based on. Raises UsageError naming the presets."""
+    for path in (Path(name), RECIPES / f"{name}.yaml", RECIPES.parent / "ablations" / f"{name}.yaml"):
+        if path.is_file():
+            return path
     presets = sorted(p.stem for p in RECIPES.glob("*.yaml"))
     raise UsageError(f"no recipe '{name}'{did_you_mean(str(name), presets)}; a file, or one of: {', '.join(presets)}")
 
@@ -260,11 +258,16 @@ def read_recipe(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A recipe file as plain data, put over the recipe that its key `base` names. `above`: the files that stand on it.
 
     Raises:
-        UsageError: no such base, a file that stands on itself, or a dotted key that fits nothing.
+        UsageError: no such base, a file that stands on itself, a dotted key that fits nothing, or an experiment.
     """
     if path in above:
         raise UsageError(f"{path}: a recipe that is its own base")
     plain = read_yaml(path)
+    if "arms" in plain:
+        raise UsageError(
+            f"{path.stem} is an experiment, no recipe: its arms change the recipe '{plain.get('recipe')}'. Give that, "
+            "with an arm's keys behind it: `or1lab sweep` shows them with --dry-run, a real model's with --tier 7b"
+        )
     plain.setdefault("name", path.stem)
     if "base" not in plain:
         return plain
