@@ -112,7 +112,7 @@ def train(
         finished = launch.train(loaded, folder, resume=resume, place=place)
     except KeyboardInterrupt as stop:
         by = f" by {stop}" if str(stop) else ""
-        raise Or1labError(f"stopped{by}; what is written is kept: go on with --resume (run folder {folder})") from None
+        raise Or1labError(f"stopped{by}; {launch.kept(folder)} (run folder {folder})") from None
     look = f" {finished.folder}; look at it: or1lab runs show {shlex.quote(str(finished.folder))}"
     console.print(Text.assemble(("finished", "green"), look), soft_wrap=True)
 
@@ -181,7 +181,8 @@ def sweep(
     that several experiments share is made once. With --tier the same question is asked of a real model.
 
     --backend slurm submits one array of jobs, --jobs at a time; --cluster takes sbatch's options and needs
-    time=MINUTES, after which a job is queued again and goes on from its checkpoint. Ctrl-C leaves jobs in the queue.
+    time=MINUTES (or HH:MM:SS, D-HH:MM:SS), after which a job is queued again and goes on from its checkpoint. Ctrl-C
+    leaves jobs in the queue.
 
     --backend ray starts tasks; --cluster takes address, num_cpus, resources and max_retries. Ctrl-C ends the
     jobs, as it does on this machine. docs/scale.md has more.

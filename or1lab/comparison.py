@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from or1lab.recipe import Recipe, identity
 from or1lab.store import Run
 from or1lab.tracker import flatten, state
 
@@ -17,7 +18,8 @@ Pairs = dict[str, tuple[Any, Any]]
 def compare(one: Run, other: Run) -> dict[str, Any]:
     """Returns:
     runs: the two folders; state: the two states; recipe, environment, packages: dotted key -> the two values,
-    where they differ (None: not there); metrics: name -> the two newest values, of every metric that is a number.
+    where they differ (None: not there); metrics: name -> the two newest values, of every metric that is a number;
+    evaluated: the steps of the two newest evaluations, whose values these are for metrics of an evaluation.
     """
     runs = (one, other)
     manifests = [run.manifest for run in runs]
@@ -30,8 +32,17 @@ def compare(one: Run, other: Run) -> dict[str, Any]:
         "recipe": differing(*(flatten(manifest["recipe"]) for manifest in manifests)),
         "environment": differing(*(flatten({key: m.get(key) for key in PLACE}) for m in manifests)),
         "packages": differing(*packages(*manifests)),
+        "evaluated": tuple((run.last("eval") or {}).get("step") for run in runs),
         "metrics": {name: pair for name, pair in values.items() if any(map(_is_number, pair))},
     }
+
+
+def other_recipe(run: Run, recipe: Recipe) -> str:
+    """What to tell where a folder holds a run of another recipe: the keys that make it another, with both values."""
+    changed = differing(*(flatten(identity(plain)) for plain in (run.manifest["recipe"], recipe.resolved())))
+    told = [f"{key} was {was}, is now {now}" for key, (was, now) in changed.items()]
+    told[3:] = [f"and {len(told) - 3} more"] * (len(told) > 3)
+    return f"{run.folder} was made with another recipe ({'; '.join(told)}): go back to it or write elsewhere with --out"
 
 
 def differing(one: dict[str, Any], other: dict[str, Any]) -> Pairs:

@@ -106,13 +106,23 @@ def train(
                 started.terminate()  # accelerate's launcher ends its workers
                 started.wait()
         if started.returncode:
-            raise _failure(job, started.returncode)
+            raise _failure(job, started.returncode, Path(out))
     return Run.open(out)
 
 
 def commands(arguments: list[str], nodes: int) -> list[str]:
     """What to type on each node: `or1lab train` with these arguments and its number."""
     return [shlex.join(["or1lab", "train", *arguments, "--node-rank", str(n)]) for n in range(nodes)]
+
+
+def kept(out: Path) -> str:
+    """What a stopped run does not lose, for the user: the steps up to its newest checkpoint, or none."""
+    from or1lab.magic.checkpoints import SEAL, checkpoints, step_of
+
+    # Not hashed: that takes minutes with a large model, and a scheduler kills half a minute after its signal.
+    if sealed := [step_of(path) for path in checkpoints(out / "checkpoints") if (path / SEAL).exists()]:
+        return f"kept up to step {sealed[-1]}, its newest checkpoint: go on from there with --resume"
+    return "nothing is kept, for there is no checkpoint yet: --resume starts at the first step again"
 
 
 def _meet(place: Place) -> None:
@@ -179,13 +189,12 @@ def _follow(
             bar.close()
 
 
-def _failure(job: Path, code: int) -> Or1labError:
-    """What a worker has told, as the error that it was."""
+def _failure(job: Path, code: int, out: Path) -> Or1labError:
+    """What a worker of the run in `out` has told, as the error that it was."""
     told = job.with_suffix(".error")
     if not told.exists():
         return Or1labError(
-            f"a process of the run ended (exit code {code}) without a word, killed or out of memory: what is written "
-            "is kept, go on with --resume"
+            f"a process of the run ended (exit code {code}) without a word, killed or out of memory; {kept(out)}"
         )
     about = json.loads(told.read_text(encoding="utf-8"))
     return getattr(errors, about["kind"], Or1labError)(about["text"])

@@ -228,25 +228,32 @@ LATER: dict[str, Any] = {
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Identity of a run: what changes nothing in its numbers (name, mirrors, folder cadence) is left out."""
-    plain = recipe.resolved()
+    """Identity of a run: a hash of what `identity` leaves of its recipe."""
+    return hashlib.sha256(json.dumps(identity(recipe.resolved()), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def identity(plain: dict[str, Any]) -> dict[str, Any]:
+    """A resolved recipe (changed in place) without what changes nothing in a run's numbers: name, mirrors, folder
+    cadence. It may be that of an older manifest, which lacks later keys."""
     for key in ("name", "wandb", "save_rollouts", "threads", "checkpoint", "guard"):
-        plain.pop(key)
+        plain.pop(key, None)
     for key in ("tensor_parallel", "sleep", "server"):  # where the engine lives: a run may move and be resumed
-        plain["rollout"].pop(key)
+        plain["rollout"].pop(key, None)
     for key, neutral in LATER.items():
         for part in plain[key] if isinstance(plain[key], list) else [plain[key]]:
-            for name in [name for name in neutral if part[name] == neutral[name]]:
+            for name in [name for name in neutral if name in part and part[name] == neutral[name]]:
                 del part[name]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+    return plain
 
 
 # ------------------------------------------------------------------------------------------- reading, overriding
 
 
 def find_recipe(name: str | Path) -> Path:
-    """Path of a recipe file given as such or by preset name. Raises UsageError naming the presets."""
-    return find_file(name, RECIPES, "recipe")
+    """Path of a recipe file given as such or by preset name; of an experiment by its name, too, which `read_recipe`
+    refuses with the recipe that it is based on. Raises UsageError naming the presets."""
+    experiment = RECIPES.parent / "ablations" / f"{name}.yaml"
+    return experiment if experiment.is_file() else find_file(name, RECIPES, "recipe")
 
 
 def find_file(name: str | Path, folder: Path, kind: str) -> Path:
@@ -262,11 +269,16 @@ def read_recipe(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A recipe file as plain data, put over the recipe that its key `base` names. `above`: the files that stand on it.
 
     Raises:
-        UsageError: no such base, a file that stands on itself, or a dotted key that fits nothing.
+        UsageError: no such base, a file that stands on itself, a dotted key that fits nothing, or an experiment.
     """
     if path in above:
         raise UsageError(f"{path}: a recipe that is its own base")
     plain = read_yaml(path)
+    if "arms" in plain:
+        raise UsageError(
+            f"{path.stem} is an experiment, no recipe: its arms change the recipe '{plain.get('recipe')}'. Give that, "
+            "with an arm's keys behind it: `or1lab sweep` shows them with --dry-run, a real model's with --tier 7b"
+        )
     plain.setdefault("name", path.stem)
     if "base" not in plain:
         return plain
@@ -310,12 +322,15 @@ def parse_recipe(plain: dict[str, Any], where: str = "recipe") -> Recipe:
 
 
 def split_override(text: str) -> tuple[str, Any]:
-    """`"stages.0.steps=3"` -> `("stages.0.steps", 3)`; the value is read as YAML (so 1e-4 is a number)."""
+    """`"stages.0.steps=3"` -> `("stages.0.steps", 3)`; the value is read as YAML (so 1e-4 is a number).
+
+    A number with colons stays text: YAML 1.1 reads 24:00:00 to the base 60, as 86400."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"override '{text}' is not of the form key=value")
     try:
-        return key.strip(), float(value) if _is_number(value) else yaml.load(value, YAML)
+        read = float(value) if _is_number(value) else yaml.load(value, YAML)
+        return key.strip(), value.strip() if ":" in value and isinstance(read, int | float) else read
     except yaml.YAMLError as error:
         raise UsageError(f"override '{text}': {error}") from None
 

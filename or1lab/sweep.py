@@ -15,9 +15,10 @@ from rich.console import Console
 
 from or1lab import notebook as notebooks
 from or1lab import studies, tiers
-from or1lab.backends import BACKENDS, open_backend
+from or1lab.backends import check_options, open_backend
 from or1lab.backends.work import work
-from or1lab.errors import Or1labError, UsageError, check_names
+from or1lab.comparison import other_recipe
+from or1lab.errors import Or1labError, UsageError
 from or1lab.experiment import EXPERIMENTS, TINY, Experiment, Job, Outcome, expand, load_experiment
 from or1lab.process import wait_until
 from or1lab.recipe import ROOT
@@ -73,7 +74,7 @@ def run_sweep(
         Or1labError: run folders exist and `resume` is off, or hold another recipe; or the sweep was stopped (Ctrl-C).
     """
     console = console or Console()
-    check_names([backend], BACKENDS, "backend")
+    check_options(backend, jobs, gpus, cluster or {})
     if experiment == STUDY:
         experiment = EXPERIMENTS
     if not isinstance(experiment, Experiment) and Path(experiment).is_dir():
@@ -142,15 +143,6 @@ def _plan(grid: list[Job], resume: bool) -> list[Outcome]:
     for job in grid:
         state = job.state
         if state == "other recipe":
-            raise Or1labError(_other_recipe(job))
+            raise Or1labError(other_recipe(Run(job.folder), job.recipe))
         outcomes.append(Outcome(job, state if state in ("finished", "running") else "waiting"))
     return outcomes
-
-
-def _other_recipe(job: Job) -> str:
-    there, here = Run.open(job.folder).manifest["recipe"], job.recipe.resolved()
-    changed = [f"{key} was {there.get(key)}, is now {here[key]}" for key in here if there.get(key) != here[key]]
-    return (
-        f"{job.folder} was made with another recipe ({'; '.join(changed[:3])}): "
-        "go back to it, or write elsewhere with --out"
-    )

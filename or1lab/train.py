@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from or1lab import lineage, process, sources, world
+from or1lab.comparison import other_recipe
 from or1lab.curriculum import Curriculum
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
@@ -237,9 +238,7 @@ def _existing(recipe: Recipe, out: Path, resume: bool) -> Run | None:
             "parameters resume and out)"
         )
     if store.manifest["recipe_hash"] != recipe_hash(recipe):
-        raise UsageError(
-            f"{out} holds a run of another recipe, which its manifest.json has. Use that one, or another --out"
-        )
+        raise UsageError(other_recipe(store, recipe))
     return store
 
 

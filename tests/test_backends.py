@@ -21,7 +21,7 @@ from or1lab.backends.task import Task
 from or1lab.backends.work import _settle
 from or1lab.errors import Or1labError, UsageError
 from or1lab.experiment import Experiment, Outcome, expand
-from or1lab.recipe import ROOT
+from or1lab.recipe import ROOT, split_override
 from or1lab.store import Run
 from or1lab.sweep import run_sweep
 from tests.broken_runs import SMALL, steady, step_of, wait_for
@@ -146,17 +146,41 @@ def test_a_disk_too_full_to_write_down_a_jobs_end_leaves_the_sweep(tmp_path, mon
         ("slurm", {"executor": "loca", "time": 9}, r"did you mean 'local'"),
         ("slurm", {"executor": "local"}, "--cluster time=1440"),
         ("slurm", {"executor": "local", "time": "1-00:00"}, "--cluster time=1440"),
+        ("slurm", {"executor": "local", "time": "24:00"}, "minutes, as HH:MM:SS or as D-HH:MM:SS"),  # MM:SS
+        ("slurm", {"executor": "local", "time": True}, "--cluster time=1440"),
         ("slurm", {"executor": "local", "time": 9}, "gives every job the same GPUs: --jobs 1"),
         ("slurm", {"time": 9}, "no sbatch or srun here.*login node.*executor=local"),
+        ("slurm", {"time": 9, "setup": "module load cuda"}, "--cluster: .*list"),
         ("ray", {"num_cpu": 1}, r"no --cluster key of ray 'num_cpu' \(did you mean 'num_cpus'\?\)"),
         ("ray", {"num_cpus": "two"}, "--cluster: .*num_cpus"),
     ],
 )
 def test_wrong_options_start_nothing(backend, cluster, message, notebook, monkeypatch):  # noqa: F811
+    """A dry run refuses what is wrong in itself in the same words, and asks nobody for a scheduler."""
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(Or1labError, match=message):
-        sweep(experiment(), notebook, backend=backend, cluster=cluster, gpus=1 if backend == "slurm" else None)
-    assert not list((notebook.parent / "runs").rglob("*.log"))
+    options = {"backend": backend, "cluster": cluster, "gpus": 1 if backend == "slurm" else None}
+    with pytest.raises(Or1labError, match=message) as refused:
+        sweep(experiment(), notebook, **options)
+    if isinstance(refused.value, UsageError):
+        with pytest.raises(UsageError) as also:
+            sweep(experiment(), notebook, dry_run=True, **options)
+        assert str(also.value) == str(refused.value)
+    else:
+        assert sweep(experiment(), notebook, dry_run=True, **options)[0].exit_code == 0
+    assert not (notebook.parent / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("backend", "cluster"), [("slurm", {"time": 60, "setup": ["module load cuda"]}), ("ray", {"address": "nowhere:1"})]
+)
+def test_a_dry_run_needs_no_scheduler(backend, cluster, notebook, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PATH", "/nowhere")
+    result, text = sweep(experiment(), notebook, dry_run=True, backend=backend, cluster=cluster, gpus=2)
+    assert result.exit_code == 0 and "2 jobs" in text and not (notebook.parent / "runs").exists()
+    if backend == "ray":
+        import ray
+
+        assert not ray.is_initialized()
 
 
 @pytest.mark.parametrize(("backend", "package"), [("slurm", "submitit"), ("ray", "ray")])
@@ -223,14 +247,18 @@ echo "Submitted batch job 41"
 """
 
 
-def test_the_array_that_sbatch_gets(notebook, monkeypatch):  # noqa: F811
+@pytest.mark.parametrize(
+    ("told", "minutes"),
+    [("time=600", 600), ("time=24:00:00", 1440), ("time=00:00:30", 1), ("time=1-12:30:01", 2191)],
+)
+def test_the_array_that_sbatch_gets(told, minutes, notebook, monkeypatch):  # noqa: F811
     """With an sbatch that only keeps the script; Ctrl-C leaves the jobs in the queue."""
     here = notebook.parent
     for name, text in (("sbatch", SBATCH.format(here=here)), ("srun", "#!/bin/sh\n")):
         (here / name).write_text(text)
         (here / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{here}:/bin:/usr/bin")
-    options = {"time": 600, "partition": "a100", "mem": "64GB", "max_num_timeout": 9}
+    options = dict([split_override(told)]) | {"partition": "a100", "mem": "64GB", "max_num_timeout": 9}
     slurm = open_backend("slurm", 3, 2, options, here / "runs")
     jobs = expand(experiment("a", "b", "c", "d"), out=here / "runs")
     full, real = jobs.pop(1), Task.handed_to
@@ -244,7 +272,7 @@ def test_the_array_that_sbatch_gets(notebook, monkeypatch):  # noqa: F811
     handles = slurm.start([Task(job, notebook, ROOT) for job in (jobs[0], full, *jobs[1:])])
     assert handles[1].poll() == "the disk is full"
     script = (here / "script.sh").read_text()
-    for line in ("array=0-2%3", "gpus-per-node=2", "time=600", "partition=a100", "mem=64GB", "signal=USR2@90"):
+    for line in ("array=0-2%3", "gpus-per-node=2", f"time={minutes}", "partition=a100", "mem=64GB", "signal=USR2@90"):
         assert f"#SBATCH --{line}\n" in script
     assert len(handles) == 4
     slurm.close(handles)

@@ -39,7 +39,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 WITH_EXAMPLES = [page for page in PAGES if "```pycon" in page.read_text(encoding="utf-8")]
 MODULES = ("magic.advantages", "magic.loss", "magic.entropy", "magic.schedule", "magic.batching", "estimators", "stats",
-           "errors", "recipe")  # fmt: skip
+           "errors", "recipe", "backends.sbatch")  # fmt: skip
 
 
 def blocks(page: Path, kind: str) -> list[str]:

@@ -15,6 +15,7 @@ import pytest
 from or1lab import doctor, launch, preflight, train
 from or1lab.errors import Or1labError, UsageError
 from or1lab.launch import Place
+from or1lab.magic.checkpoints import SEAL
 from or1lab.recipe import ROOT, load_recipe
 from or1lab.store import Run
 
@@ -147,15 +148,26 @@ def test_wrong_use(arguments, why):
 
 
 def test_a_process_that_died_without_a_word(tmp_path):
-    error = launch._failure(tmp_path / "job.json", 247)
-    assert "without a word" in str(error) and "--resume" in str(error)
+    error = launch._failure(tmp_path / "job.json", 247, tmp_path / "run")
+    assert "without a word" in str(error) and "nothing is kept" in str(error) and "--resume" in str(error)
+
+
+def test_what_a_stopped_run_keeps_is_its_newest_checkpoint(tmp_path):
+    """One without a seal was not written to its end, and what lies elsewhere in the folder is no checkpoint."""
+    assert "nothing is kept" in launch.kept(tmp_path) and "first step" in launch.kept(tmp_path)
+    for name in ("checkpoint-8", "checkpoint-20", "checkpoint-100", "writing/checkpoint-200"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert "nothing is kept" in launch.kept(tmp_path)
+    for name in ("checkpoint-8", "checkpoint-20"):
+        (tmp_path / "checkpoints" / name / SEAL).write_text("{}")
+    assert "kept up to step 20," in launch.kept(tmp_path) and "go on from there with --resume" in launch.kept(tmp_path)
 
 
 def test_the_first_reason_counts(tmp_path):
     job = tmp_path / "job.json"
     launch._tell(job, UsageError("the first"))
     launch._tell(job, Or1labError("the second"))
-    error = launch._failure(job, 1)
+    error = launch._failure(job, 1, tmp_path / "run")
     assert isinstance(error, UsageError) and str(error) == "the first"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 import shlex
@@ -256,6 +257,27 @@ def test_what_does_not_fit_says_by_how_much_and_every_suggestion_fits(gpus, monk
         assert code == 0 and again["fits"] and again["hours"] == pytest.approx(one["hours"])
 
 
+@pytest.mark.parametrize(
+    ("gpus", "share", "fits", "tight"),
+    [("64xH100", 0.5, True, False), ("64xH100", 0.85, True, False), ("64xH100", 0.87, True, True),
+     ("64xH100", 0.95, True, True), ("16xH100", 0.95, False, True)],
+)  # fmt: skip
+def test_what_fits_says_how_much_is_left_and_whether_that_is_within_the_error(
+    gpus, share, fits, tight, monkeypatch, capsys
+):
+    """An engine that sleeps: the peak is its share of the GPU, the trainer's state and the reserve."""
+    command = ("plan", "7b", "--gpus", gpus, "--sleep", "--tp", "1", f"rollout.gpu_memory_utilization={share}")
+    code, out, _ = call(*command, "--json", monkeypatch=monkeypatch, capsys=capsys)
+    told = json.loads(out)
+    left = 79 * (1 - share) - 12 * 7.615616512e9 / GIB / int(gpus[:2]) - 2
+    assert told["spare_gib"] == pytest.approx(left) and told["spare_share"] == pytest.approx(left / 79)
+    assert (told["fits"], code, left / 79 < 0.1) == (fits, int(not fits), tight)
+    _, out, _ = call(*command, monkeypatch=monkeypatch, capsys=capsys)
+    words = " ".join(out.split())
+    assert (f"fits, with {left:.1f} GiB ({left / 79:.1%}) of the fullest GPU to spare" in words) == fits
+    assert ("predictions may be off by 10%: it may not fit" in words) == (fits and tight)
+
+
 def test_one_gpu_is_not_told_to_offload_what_several_share(monkeypatch, capsys):
     for command in (("1.5b", "--gpus", "1xRTX4090"), ("7b", "--gpus", "1xH100"), ("1.5b", "--gpus", "1xH100")):
         _, out, _ = call("plan", *command, "--json", monkeypatch=monkeypatch, capsys=capsys)
@@ -274,14 +296,60 @@ def test_the_report_is_predicted_by_the_recipes_as_they_are():
 
 
 def test_what_fits_is_shown_what_gpus_and_rollouts_are_worth():
-    p = planned("7b", "128xH800", "rollout.gpu_memory_utilization=0.6", sleep=True)
+    p = planned("7b", "128xH800", "rollout.gpu_memory_utilization=0.6", sleep=True, tp=4)
     found = {s.change: s for s in suggestions(p)}
-    twice, more = found["--gpus 256xH800"], found["D_R=512 D_T=512 stages.1.D_R=320 stages.1.D_T=320"]
+    twice = found["--gpus 256xH800 rollout.tensor_parallel=4 rollout.sleep=true"]
+    assert twice.why.startswith("twice the GPUs: 0.")
+    more = found["D_R=512 D_T=512 stages.1.D_R=320 stages.1.D_T=320"]
     assert twice.plan.hours < p.hours and twice.plan.gpu_hours > p.gpu_hours
     assert more.plan.recipe.stage(1).D_R == 320 and more.plan.hours < 2 * p.hours
     alone = ("stages.1.D_R=512", "stages.1.D_T=null")  # the stage sets one of the two
     p = planned("7b", "128xH800", "rollout.gpu_memory_utilization=0.6", *alone, sleep=True)
     assert "D_R=512 D_T=512 stages.1.D_R=1024" in {s.change for s in suggestions(p)}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "gpus", "options"),
+    [
+        ("1.5b", "8xH100", {}),
+        ("1.5b", "8xH100", {"tp": 4, "sleep": True}),
+        ("7b", "4xH200", {"tp": 4}),  # no engine of half the GPUs has so many
+        ("1.5b", "2xH100", {"offload": True}),  # which is for several
+    ],
+)
+def test_other_counts_of_gpus_are_shown_with_their_fastest_layout_as_it_is_typed(
+    recipe, gpus, options, monkeypatch, capsys
+):
+    number, _, name = gpus.partition("x")
+    shown = {s.why.partition(" the GPUs")[0]: s for s in suggestions(planned(recipe, gpus, **options))}
+    assert "twice" in shown
+    for word, count in (("twice", 2 * int(number)), ("half", int(number) // 2)):
+        offload = options.get("offload", False) and count > 1
+        possible = []
+        for tp, sleep in itertools.product([n for n in (1, 2, 4, 8) if count % n == 0], (False, True)):
+            try:
+                possible.append(planned(recipe, f"{count}x{name}", tp=tp, sleep=sleep, offload=offload))
+            except UsageError:  # the model's heads
+                continue
+        fitting = [p for p in possible if p.fits]
+        assert bool(fitting) == (word in shown)
+        if fitting:
+            one = shown[word]
+            assert one.plan.sampling_hours == min(p.sampling_hours for p in fitting)
+            assert one.plan.hours <= 1.005 * min(p.hours for p in fitting)  # evaluations may be faster elsewhere
+            ours = planned(recipe, gpus, **options).layout
+            assert ("another layout" in one.why) == (one.plan.layout != ours)
+            words = [*shlex.split(one.change), *["--offload"] * offload]
+            code, out, _ = call("plan", recipe, *words, "--json", monkeypatch=monkeypatch, capsys=capsys)
+            assert code == 0 and json.loads(out)["hours"] == pytest.approx(one.plan.hours)
+
+
+def test_more_gpus_that_make_a_run_slower_are_called_so():
+    """The tiny world's weights are quicker gathered within a node than between two."""
+    for gpus, slower in (("8xH100", True), ("2xH100", False)):
+        p = planned("tiny", gpus)
+        (twice,) = (s for s in suggestions(p) if s.why.startswith("twice the GPUs"))
+        assert (twice.plan.hours > p.hours, twice.why.endswith("of the hours, slower")) == (slower, slower)
 
 
 def test_lengths_come_from_the_law_or_from_a_run(tmp_path):

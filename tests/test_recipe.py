@@ -11,6 +11,7 @@ from or1lab.errors import UsageError
 from or1lab.recipe import RECIPES, Recipe, load_recipe, recipe_hash
 from or1lab.recipe_errors import FOREIGN_NAMES
 from or1lab.recipe_view import arithmetic, line_comments, rows
+from tests.test_cli import call
 
 # The paper's quadruples (N_SGD, D_R, D_T, N_reuse), sections 4.4 and 4.5.
 QUADRUPLES = [
@@ -76,6 +77,21 @@ def test_n_sgd_of_the_papers_quadruples(n_sgd, D_R, D_T, N_reuse):
 def test_a_bad_override_is_an_error_that_names_the_mend(override, message):
     with pytest.raises(UsageError, match=message):
         load_recipe("tiny", [override])
+
+
+@pytest.mark.parametrize("command", ["plan", "show", "train", "preview"])
+def test_an_experiment_is_no_recipe_and_names_the_one_it_is_based_on(command, tmp_path, monkeypatch, capsys):
+    """By its name, as a file, and as a recipe's base."""
+    mine, above = tmp_path / "mine.yaml", tmp_path / "above.yaml"
+    mine.write_text("name: mine\nrecipe: 7b\narms: {a: {}}\n")
+    above.write_text("base: kl\n")
+    for name, told in (("kl", "kl is an experiment, no recipe: its arms change the recipe 'tiny'. Give that"),
+                       (str(mine), "mine is an experiment, no recipe: its arms change the recipe '7b'. Give that"),
+                       (str(above), "kl is an experiment")):  # fmt: skip
+        code, _, err = call(command, name, monkeypatch=monkeypatch, capsys=capsys)
+        assert code == 2 and told in err and len(err.splitlines()) == 1
+    code, _, err = call(command, "k", monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 2 and "no recipe 'k'" in err
 
 
 def test_foreign_names_point_at_real_keys():

@@ -13,8 +13,10 @@ import yaml
 from rich.console import Console
 
 from or1lab import sweep as sweeps
+from or1lab.comparison import other_recipe
 from or1lab.errors import Or1labError, UsageError
 from or1lab.experiment import Experiment, expand, load_experiment
+from or1lab.recipe import load_recipe
 from or1lab.store import Run
 from or1lab.sweep import parse_seeds, run_sweep
 from or1lab.sweep_view import Screen
@@ -238,6 +240,20 @@ def test_resume_refuses_a_folder_of_another_recipe(notebook):
     fake_run(expand(experiment(set={"gs": 16}), out=notebook.parent / "runs")[0], "running", 3)
     with pytest.raises(Or1labError, match=r"another recipe \(gs was 16, is now 8.*--out"):
         sweep(experiment(), notebook, resume=True)
+
+
+def test_the_keys_that_make_another_recipe_are_named_with_both_values(tmp_path):
+    """Those of stages one by one, three of many, and no knob that came after the run was made."""
+    recipe = load_recipe("tiny", ["stages=[{steps: 4}, {steps: 6, T: 200}]"])
+    run = Run.create(tmp_path / "run", recipe=recipe.resolved())
+    other = load_recipe("tiny", ["stages=[{steps: 4}, {steps: 7, T: 200}]", "wandb=off", "checkpoint.every=9"])
+    assert "another recipe (stages.1.steps was 6, is now 7): go back" in other_recipe(run, other)
+    plain = recipe.resolved()
+    del plain["data"]["wrong_golds"], plain["eval"]["temperatures"], plain["stages"][0]["alpha"], plain["guard"]
+    run.update_manifest(recipe=plain)
+    assert "(stages.1.steps was 6, is now 7)" in other_recipe(run, other)
+    many = load_recipe("tiny", ["seed=9", "lr=1e-3", "gs=2", "tau=0.9", "stages=[{steps: 4}, {steps: 6, T: 200}]"])
+    assert other_recipe(run, many).count(", is now ") == 3 and "; and 1 more): go back" in other_recipe(run, many)
 
 
 def test_a_run_of_a_living_process_is_not_started_twice(notebook, monkeypatch):

@@ -185,6 +185,22 @@ def test_two_runs_are_compared(root, or1lab):
     assert found["metrics"]["eval/accuracy"] == (0.5, 0.7)
     code, out, _ = or1lab("runs", "compare", root / "a", root / "b")
     assert code == 0 and "numpy" in out and "B - A" in out
+    assert "A of step 4, B of step 4\n" in out and found["evaluated"] == (4, 4)
+
+
+def test_evaluations_of_different_steps_are_called_so(root, or1lab):
+    """That of the longer run is newer; one that was never evaluated has none."""
+    longer = make(root / "longer", "seed=0", steps=9)
+    code, out, _ = or1lab("runs", "compare", root / "a", longer.folder)
+    assert code == 0 and "A of step 4, B of step 9: their numbers are not of the same step" in out
+    told = json.loads(or1lab("runs", "compare", longer.folder, root / "a", "--json")[1])
+    assert told["evaluated"] == [9, 4] and told["metrics"]["step"] == [9, 4]
+    packed = pack(Run.open(longer.folder), root / "packed")
+    assert compare(Run.open(root / "a"), Run.open(packed))["evaluated"] == (4, 9)
+    longer.truncate_after(3)  # which forgets the final evaluation
+    assert compare(longer, Run.open(root / "a"))["evaluated"] == (None, 4)
+    out = or1lab("runs", "compare", longer.folder, root / "a")[1]
+    assert "A of step -, B of step 4: their numbers" in out
 
 
 def test_lineage_goes_from_stage_to_stage_and_from_run_to_run(root, or1lab):

@@ -212,8 +212,11 @@ def test_a_finished_run_is_left_alone_and_another_recipe_is_refused(finished, en
     before = (finished.folder / "metrics.jsonl").read_bytes()
     train.run(load_recipe(SMALL, OFF_POLICY), finished.folder, resume=True, engine=engine, progress=False)
     assert (finished.folder / "metrics.jsonl").read_bytes() == before
-    with pytest.raises(UsageError, match="another recipe"):
-        train.run(load_recipe(SMALL, [*OFF_POLICY, "lr=2e-3"]), finished.folder, resume=True, engine=engine)
+    lr, here = load_recipe(SMALL, OFF_POLICY).lr, re.escape(str(finished.folder))
+    named = rf"^{here} was made with another recipe \(lr was {lr}, is now 0.2\): go back to it or .* with --out$"
+    with pytest.raises(UsageError, match=named):  # the name and the mirror are none of the recipe's
+        moved = [*OFF_POLICY, "lr=0.2", "name=mine", "wandb=online", "rollout.sleep=true"]
+        train.run(load_recipe(SMALL, moved), finished.folder, resume=True, engine=engine)
 
 
 def test_a_run_without_weight_sync_stops_with_a_reason(engine, tmp_run, monkeypatch):

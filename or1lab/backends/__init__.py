@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 from or1lab.backends.task import Task
@@ -14,7 +15,9 @@ from or1lab.errors import Or1labError, UsageError, check_names
 
 BACKENDS = ("local", "slurm", "ray")
 PACKAGES = {"slurm": "submitit", "ray": "ray"}
-STOPPED = "the sweep was stopped; what is written is kept: go on with the same command and --resume"
+STOPPED = (
+    "the sweep was stopped; each run keeps what its newest checkpoint holds: go on with the same command and --resume"
+)
 
 
 class Handle(Protocol):
@@ -60,27 +63,32 @@ class Backend(Protocol):
         """The sweep ends; `left`: those that have not ended."""
 
 
+def check_options(name: str, jobs: int, gpus: int | None, options: Mapping[str, Any]) -> ModuleType:
+    """The module of a backend, whose `check` has nothing against these options: no scheduler is asked, nothing started
+    and no folder made.
+
+    Raises:
+        UsageError: no such backend or option (names the nearest right one), or its package is missing.
+    """
+    check_names([name], BACKENDS, "backend")
+    if name in PACKAGES and importlib.util.find_spec(PACKAGES[name]) is None:
+        raise UsageError(f"--backend {name} needs the package {PACKAGES[name]}: pip install 'or1lab[{name}]'")
+    module = importlib.import_module(f"or1lab.backends.{name}")
+    module.check(jobs, gpus or 0, options)
+    return module
+
+
 def open_backend(name: str, jobs: int, gpus: int | None, options: Mapping[str, Any], out: Path) -> Backend:
     """A backend that runs `jobs` side by side, each with `gpus` GPUs. `options`: of the scheduler, in its own words;
     `out`: where run folders go.
 
     Raises:
-        UsageError: no such backend or option (names the nearest right one), or its package is missing.
+        UsageError: see `check_options`.
         Or1labError: the scheduler, or so many GPUs, cannot be reached from here.
     """
-    check_names([name], BACKENDS, "backend")
+    module = check_options(name, jobs, gpus, options)
     if name == "local":
-        from or1lab.backends.local import Local
-
-        if options:
-            raise UsageError("--cluster sets what a scheduler knows; it goes with --backend slurm or ray")
-        return Local(jobs, gpus)
-    if importlib.util.find_spec(PACKAGES[name]) is None:
-        raise UsageError(f"--backend {name} needs the package {PACKAGES[name]}: pip install 'or1lab[{name}]'")
+        return module.Local(jobs, gpus)
     if name == "slurm":
-        from or1lab.backends.slurm import Slurm
-
-        return Slurm(jobs, gpus or 0, dict(options), out / ".slurm")
-    from or1lab.backends.ray import Ray
-
-    return Ray(jobs, gpus or 0, dict(options))
+        return module.Slurm(jobs, gpus or 0, dict(options), out / ".slurm")
+    return module.Ray(jobs, gpus or 0, dict(options))

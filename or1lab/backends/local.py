@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from or1lab import notebook as notebooks
 from or1lab.backends import STOPPED, Handle, handed
 from or1lab.backends.task import Task, error_of
-from or1lab.errors import Or1labError
+from or1lab.errors import Or1labError, UsageError
 from or1lab.process import output
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -23,6 +24,12 @@ def visible_gpus() -> list[str]:
     listed = output("nvidia-smi", "--list-gpus", timeout=30) or ""
     whole = [line for line in listed.splitlines() if line.startswith("GPU ")]  # below each, its MIG instances
     return [str(index) for index in range(len(whole))]
+
+
+def check(jobs: int, gpus: int, options: Mapping[str, Any]) -> None:
+    """Raise UsageError for any option."""
+    if options:
+        raise UsageError("--cluster sets what a scheduler knows; it goes with --backend slurm or ray")
 
 
 class Local:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before ray is imported: nothing is reported to anybody
@@ -25,25 +25,27 @@ def _execute(task: Task) -> str:
     return task()
 
 
-class Ray:
-    """Tasks on a cluster, or on this machine where none is running. `options`: `address`, and Ray's task options.
+def check(jobs: int, gpus: int, options: Mapping[str, Any]) -> None:
+    """Raise UsageError for an option that is not in KNOWN, or that Ray refuses. Starts no Ray."""
+    check_names(options, KNOWN, "--cluster key of ray")
+    try:
+        _execute.options(num_gpus=gpus, **{name: value for name, value in options.items() if name != "address"})
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--cluster: {error}") from None
 
-    Raises:
-        UsageError: an option that is not in KNOWN, or that Ray refuses.
-        Or1labError: no cluster at the address, or no node of it has so many GPUs.
-    """
+
+class Ray:
+    """Tasks on a cluster, or on this machine where none is running. `options`: `address`, and Ray's task options, such
+    as `check` lets through.
+
+    Raises Or1labError where there is no cluster at the address, or no node of it has so many GPUs."""
 
     queues = True
     stopped = STOPPED
 
     def __init__(self, jobs: int, gpus: int, options: dict[str, Any]) -> None:
-        check_names(options, KNOWN, "--cluster key of ray")
         self.room, address = jobs, options.pop("address", None)
         self.options = {"num_cpus": 1, "num_gpus": gpus} | options
-        try:
-            _execute.options(**self.options)  # checks names and values
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"--cluster: {error}") from None
         host, _, port = (address or os.environ.get("RAY_ADDRESS", "")).rpartition("://")[2].rpartition(":")
         try:
             if host and port.isdecimal():  # Ray itself would wait for minutes

@@ -10,52 +10,37 @@ from typing import Any
 
 from submitit import AutoExecutor
 from submitit.core.core import Job
-from submitit.core.plugins import get_executors
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import Checkpointable
 
 from or1lab import notebook as notebooks
 from or1lab.backends import STOPPED, Handle, Refused
+from or1lab.backends.sbatch import check, minutes  # noqa: F401 (part of what a backend gives)
 from or1lab.backends.task import Task
-from or1lab.errors import Or1labError, UsageError, check_names
-
-OURS = {"array_parallelism", "gpus_per_node", "num_gpus", "nodes", "ntasks_per_node"}  # --jobs, --gpus, a task a job
+from or1lab.errors import Or1labError
 
 
 class Slurm:
-    """A job array. `options`: submitit's names, which are sbatch's, and `executor=local`: this machine, to try it out.
+    """A job array. `options`: submitit's names, which are sbatch's, and `executor=local`: this machine, to try it out;
+    such as `check` lets through.
 
     What submitit writes, and what SLURM itself says of a job, is in `folder`.
 
-    Raises:
-        UsageError: an option that neither knows, or no time limit.
-        Or1labError: there is no SLURM here.
-    """
+    Raises Or1labError where there is no SLURM."""
 
     queues = True
 
     def __init__(self, jobs: int, gpus: int, options: dict[str, Any], folder: Path) -> None:
-        known = sorted(get_executors()["slurm"]._valid_parameters() - OURS)
-        check_names(options, ["executor", "max_num_timeout", *known], "--cluster key of slurm")
-        self.name = options.pop("executor", "slurm")
-        check_names([self.name], ["slurm", "local"], "executor")
-        if not isinstance(minutes := options.pop("time", None), int):
-            raise UsageError("--backend slurm wants the minutes after which a job is queued again: --cluster time=1440")
+        self.name, limit = options.pop("executor", "slurm"), minutes(options.pop("time"))
         if self.name == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
             raise Or1labError("no sbatch or srun here: use a login node, or try it out with --cluster executor=local")
-        if self.name == "local" and gpus and jobs > 1:
-            raise UsageError("executor=local gives every job the same GPUs: --jobs 1, or --backend local")
         self.room = jobs if self.name == "local" else 10**6  # the array holds back all but `jobs`
         self.folder, self.jobs = folder.absolute(), list[Job[str]]()
         patience = {f"{self.name}_max_num_timeout": options.pop("max_num_timeout", 3)}
         self.executor = AutoExecutor(self.folder, cluster=self.name, **patience)
-        settings = {"slurm_job_name": "or1lab"} | {f"slurm_{name}": value for name, value in options.items()}
-        try:
-            self.executor.update_parameters(
-                timeout_min=minutes, gpus_per_node=gpus or None, slurm_array_parallelism=jobs, **settings
-            )
-        except (AssertionError, TypeError, ValueError) as error:
-            raise UsageError(f"--cluster: {error}") from None
+        settings = {"slurm_job_name": "or1lab", "slurm_array_parallelism": jobs}
+        settings |= {f"slurm_{name}": value for name, value in options.items()}
+        self.executor.update_parameters(timeout_min=limit, gpus_per_node=gpus or None, **settings)
 
     @property
     def stopped(self) -> str:

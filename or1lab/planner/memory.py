@@ -19,6 +19,7 @@ Parts = dict[str, float]  # what -> bytes
 GIB = 2.0**30
 RESERVE = 2 * GIB  # ours: CUDA context, communication buffers, fragmentation
 ENGINE_RESERVE = 1.5 * GIB  # ours: the engine's activations and CUDA graphs
+ERROR = 0.1  # by which a predicted peak may be off: updates on a CPU are within it (benchmarks.planner)
 SERVER_SHARE = 0.9  # of GPU memory, of an engine alone on its GPUs: vLLM's own default
 ROWS, TILE, TILE_CPU = 4096, 32_768, 4096  # tokens and columns of a tile of the output layer: magic/head.py
 TILES_CPU = 9  # float32 copies of a tile in its backward pass on a CPU (benchmarks.memory); one with Triton

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -61,6 +62,11 @@ class Plan:
     def peak_gib(self) -> float:
         """GiB of a GPU in the worse of the two phases."""
         return max(sum(self.update.values()), sum(self.rollout.values())) / GIB
+
+    @property
+    def spare_gib(self) -> float:
+        """GiB that are left of the fullest GPU (of the CPU machine) at its peak; below 0, what is missing there."""
+        return self.cluster.device.gib - self.peak_gib
 
     @property
     def host_gib(self) -> float:
@@ -162,6 +168,8 @@ class Plan:
             "layout": asdict(self.layout),
             "host_gib": self.host_gib,
             "fits": self.fits,
+            "spare_gib": self.spare_gib,
+            "spare_share": self.spare_gib / self.cluster.device.gib,
             "missing_gib": worst[0],
             "why": worst[1],
             "memory_gib": {
@@ -214,12 +222,17 @@ def plan(
     """
     check(recipe, a, cluster, layout)
     given = Plan(recipe, a, cluster, layout, law)
-    tps = splits(given) if any_tp else [layout.tp]
-    sleeps = [False, True] if any_sleep and cluster.device.is_gpu and not layout.server else [layout.sleep]
+    return next(layouts_that_fit(given, any_tp=any_tp, any_sleep=any_sleep), given)
+
+
+def layouts_that_fit(p: Plan, *, any_tp: bool = True, any_sleep: bool = True) -> Iterator[Plan]:
+    """The plan with other GPUs of an engine and with and without sleep mode, as far as these are free, where that fits:
+    few GPUs an engine and no sleep mode first."""
+    tps = splits(p) if any_tp else [p.layout.tp]
+    sleeps = [False, True] if any_sleep and p.cluster.device.is_gpu and not p.layout.server else [p.layout.sleep]
     for tp, sleep in product(tps, sleeps):
-        if (tried := replace(given, layout=replace(layout, tp=tp, sleep=sleep))).fits:
-            return tried
-    return given
+        if (tried := replace(p, layout=replace(p.layout, tp=tp, sleep=sleep))).fits:
+            yield tried
 
 
 def splits(p: Plan) -> list[int]:

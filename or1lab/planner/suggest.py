@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from or1lab.planner.hardware import PER_NODE, Cluster
-from or1lab.planner.plan import Plan, plan, splits
+from or1lab.planner.hardware import PER_NODE
+from or1lab.planner.plan import Plan, layouts_that_fit, splits
 
 SHARES = tuple(n / 10 for n in range(2, 10))  # of rollout.gpu_memory_utilization that are tried
 WORTH = 0.03  # of the hours: what a suggestion has to save
@@ -59,8 +59,10 @@ def _neighbours(p: Plan) -> Iterator[tuple[int, Plan]]:
 def _typed(old: Plan, new: Plan) -> list[str]:
     """What to type to get from one plan to the other; recipe keys serve `or1lab train` as well."""
     words = [f"--gpus {new.cluster.gpus}x{new.cluster.device.name}"] * (old.cluster != new.cluster)
-    words += [f"rollout.tensor_parallel={new.layout.tp}"] * (old.layout.tp != new.layout.tp)
-    words += [f"rollout.sleep={str(new.layout.sleep).lower()}"] * (old.layout.sleep != new.layout.sleep)
+    # On other GPUs what the planner chooses by itself may be another layout than here: it is named there.
+    tp, sleep = (new.layout.tp > 1, new.layout.sleep) if words else (False, False)
+    words += [f"rollout.tensor_parallel={new.layout.tp}"] * (tp or old.layout.tp != new.layout.tp)
+    words += [f"rollout.sleep={str(new.layout.sleep).lower()}"] * (sleep or old.layout.sleep != new.layout.sleep)
     if old.layout.offload != new.layout.offload:
         words.append("--offload" if new.layout.offload else "--no-offload")
     words += [f"--server {new.layout.server}"] * (old.layout.server != new.layout.server)
@@ -88,9 +90,8 @@ def _mends(p: Plan) -> list[Suggestion]:
     apart = [replace(p, layout=replace(p.layout, server=n, sleep=False)) for n in servers if not p.layout.server]
     found += [_suggest(p, other, "fits: the engine on GPUs of its own") for other in apart if other.fits][:1]
     for factor in (2, 4, 8, 16, 32):
-        other = plan(p.recipe, p.a, _times(p.cluster, factor), p.law, p.layout, any_tp=True, any_sleep=True)
-        if other.fits:
-            return [*found, _suggest(p, other, f"fits: {factor} times the GPUs")]
+        if more := _elsewhere(p, factor):
+            return [*found, _suggest(p, more, f"fits: {factor} times the GPUs")]
     return found
 
 
@@ -109,11 +110,11 @@ def _resources(p: Plan) -> list[Suggestion]:
     found = []
     if not p.layout.server:
         for factor, word in ((2, "twice"), (0.5, "half")):
-            if p.cluster.gpus * factor >= 1:
-                other = plan(p.recipe, p.a, _times(p.cluster, factor), p.law, p.layout, any_tp=True, any_sleep=True)
-                if other.fits:
-                    ratio = other.hours / p.hours
-                    found.append(_suggest(p, other, f"{word} the GPUs: {ratio:.2f} of the hours"))
+            if other := _elsewhere(p, factor):
+                layout = " and another layout" * (other.layout != p.layout)
+                slower = ", slower" * (factor > 1 and other.hours > p.hours)
+                why = f"{word} the GPUs{layout}: {other.hours / p.hours:.2f} of the hours{slower}"
+                found.append(_suggest(p, other, why))
     stages = tuple(
         stage.model_copy(update={key: 2 * value for key in ("D_R", "D_T") if (value := getattr(stage, key))})
         for stage in p.recipe.stages
@@ -131,6 +132,11 @@ def _resources(p: Plan) -> list[Suggestion]:
     return found
 
 
-def _times(cluster: Cluster, factor: float) -> Cluster:
-    gpus = int(cluster.gpus * factor)
-    return replace(cluster, gpus=gpus, per_node=min(gpus, max(cluster.per_node, PER_NODE if factor > 1 else 1)))
+def _elsewhere(p: Plan, factor: float) -> Plan | None:
+    """The fastest way that fits to do the same work on so many times the GPUs, by tensor parallel and sleep mode."""
+    gpus = int(p.cluster.gpus * factor)
+    per_node = min(gpus, max(p.cluster.per_node, PER_NODE if factor > 1 else 1))
+    layout = replace(p.layout, offload=p.layout.offload and gpus - p.layout.server > 1)
+    there = replace(p, cluster=replace(p.cluster, gpus=gpus, per_node=per_node), layout=layout)
+    # By the rollouts of training: the update takes as long in all of them, and the longest to work out.
+    return min(layouts_that_fit(there), key=lambda other: other.sampling_hours, default=None) if gpus else None

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from or1lab.paper import tokens
-from or1lab.planner.memory import GIB
+from or1lab.planner.memory import ERROR, GIB
 from or1lab.planner.plan import Plan
 from or1lab.planner.suggest import Suggestion
 from or1lab.terminal import right
@@ -24,6 +24,9 @@ def show(p: Plan, better: list[Suggestion], console: Console) -> None:
     for missing, why in p.complaints:
         say(f"does not fit, by {missing:.1f} GiB: {why}", "red")
     if p.fits:
+        of, share = "the fullest GPU" if p.cluster.device.is_gpu else "the memory", p.spare_gib / p.cluster.device.gib
+        tight = f"; predictions may be off by {ERROR:.0%}: it may not fit" * (share < ERROR)
+        say(f"fits, with {p.spare_gib:.1f} GiB ({share:.1%}) of {of} to spare{tight}", "yellow" if tight else None)
         console.print(_stages(p))
         gpus = f", {p.gpu_hours:,.0f} GPU-hours" if p.cluster.device.is_gpu else ""
         say(f"in all {duration(p.hours)}{gpus}", "bold")

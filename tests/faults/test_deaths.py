@@ -78,7 +78,10 @@ def test_a_run_told_to_stop_says_so_and_comes_out_like_an_unbroken_one(by, at, f
     command = [*TRAIN, "--resume", "--out", str(folder)]
     forks.log.unlink(missing_ok=True)
     assert forks(*command, kill_at=at, by=by) == 1
-    assert f"stopped by {by}; what is written is kept: go on with --resume" in forks.log.read_text()
+    there = sorted((folder / "checkpoints").glob("checkpoint-*"))
+    assert len(there) == (at in ("optimizer/before:5", "metrics/half:10", "checkpoint/unsealed:2"))  # that of step 2
+    kept = "kept up to step 2, its newest checkpoint" if there else "nothing is kept, for there is no checkpoint yet"
+    assert f"stopped by {by}; {kept}: " in forks.log.read_text() and "--resume" in forks.log.read_text()
     if at != "manifest/aside:1":
         stopped = Run.open(folder)
         assert (stopped.status, stopped.manifest["error"]) == ("failed", f"KeyboardInterrupt: {by}")
