@@ -42,7 +42,8 @@ def other_recipe(run: Run, recipe: Recipe) -> str:
     changed = differing(*(flatten(identity(plain)) for plain in (run.manifest["recipe"], recipe.resolved())))
     told = [f"{key} was {was}, is now {now}" for key, (was, now) in changed.items()]
     told[3:] = [f"and {len(told) - 3} more"] * (len(told) > 3)
-    return f"{run.folder} was made with another recipe ({'; '.join(told)}): go back to it or write elsewhere with --out"
+    what = f" ({'; '.join(told)})" * bool(told)  # none where other code left out other keys
+    return f"{run.folder} was made with another recipe{what}: go back to it or write elsewhere with --out"
 
 
 def differing(one: dict[str, Any], other: dict[str, Any]) -> Pairs:

@@ -253,7 +253,8 @@ def find_recipe(name: str | Path) -> Path:
     """Path of a recipe file given as such or by preset name; of an experiment by its name, too, which `read_recipe`
     refuses with the recipe that it is based on. Raises UsageError naming the presets."""
     experiment = RECIPES.parent / "ablations" / f"{name}.yaml"
-    return experiment if experiment.is_file() and not Path(name).is_file() else find_file(name, RECIPES, "recipe")
+    ours = Path(name).is_file() or (RECIPES / f"{name}.yaml").is_file() or not experiment.is_file()
+    return find_file(name, RECIPES, "recipe") if ours else experiment
 
 
 def find_file(name: str | Path, folder: Path, kind: str) -> Path:

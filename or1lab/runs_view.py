@@ -114,9 +114,10 @@ def compare(one: Path, other: Path, console: Console, emit: Emit) -> None:
             change = ["" if a is None or b is None else _cell(b - a)] if part == "metrics" else []
             table.add_row(key, _cell(a), _cell(b), *change)
         console.print(table, markup=False)
-    a, b = map(_cell, found["evaluated"])
-    apart = "" if a == b else ": their numbers are not of the same step"
-    console.print(f"newest evaluation: A of step {a}, B of step {b}{apart}", highlight=False, soft_wrap=True)
+    a, b = found["evaluated"]
+    if a is not None or b is not None:
+        apart = "" if a == b else ": their numbers are not of the same step"
+        console.out(f"newest evaluation: A of step {_cell(a)}, B of step {_cell(b)}{apart}", highlight=False)
 
 
 def best(run: Run) -> dict[str, Any] | None:

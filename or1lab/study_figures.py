@@ -6,7 +6,7 @@ paper's name of a curve), seed (ours), step (ours, where there is one), x, y. Th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -165,10 +165,9 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
         for series, read, x, y in theirs(panel.paper):
             rows.append([place, read, spec.same.get(series, series), None, None, x, y])
         arms = shelf.arms(panel.study or own)
-        limits = _limits(shelf.measured(run).recipe for runs in arms.values() for run in runs.values())
+        arms = {arm: runs for arm, runs in arms.items() if not panel.arms or arm in panel.arms}
+        limits = _limits([run.recipe for runs in arms.values() for run in runs.values()]) if curve.x == "limit" else []
         for arm, runs in arms.items():
-            if panel.arms and arm not in panel.arms:
-                continue
             for seed, run in runs.items():
                 measured = shelf.measured(run)
                 rows += [[place, "ours", arm, seed, *point] for point in points(curve, measured, limits)]
@@ -184,11 +183,11 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
     stages = {place: sorted(steps) for place, steps in switches.items()}
     shown = {arm for panel in spec.panels if not panel.study for arm in panel.arms or study(own, shelf.tier).arms}
     missing = [spec.labels.get(arm, arm) for arm in study(own, shelf.tier).arms if arm in shown - there.keys()]
-    notes = [f"Not run yet: {', '.join(missing)}."] if missing else []
+    notes = [f"Not run yet: {'; '.join(missing)}."] if missing else []
     for same in _alike(shelf, {arm: runs for arm, runs in there.items() if arm in shown}):
         named = "; ".join(spec.labels.get(arm, arm) for arm in same)
         notes.append(f"Seed by seed the same, one over the other, as what sets them apart never acted: {named}.")
-    notes += [f"{low} forecasts of less than {FLOOR:g} stand at the edge."] if low else []
+    notes += [f"Forecasts of less than {FLOOR:g} ({low}) stand at the edge."] if low else []
     frame.attrs = {"seeds": seeds, "switches": stages, "target": min(targets) if len(targets) == 1 else None}
     frame.attrs["notes"] = notes
     return frame
@@ -263,11 +262,10 @@ def _by_step(records: pd.DataFrame, x: Any, y: str) -> Iterator[tuple[int, float
         yield from zip(*(row[known].tolist() for row in (records["step"].to_numpy(int), x, values)), strict=True)
 
 
-def _limits(recipes: Iterable[Recipe]) -> list[int]:
+def _limits(recipes: Sequence[Recipe]) -> list[int]:
     """Where all runs of a panel are compared (tokens): shares of their evaluation's limit, and those trained under."""
-    own = list(recipes)
-    longest = min((recipe.eval.T or recipe.max_T for recipe in own), default=0)
-    trained = {min(stage.T, longest) for recipe in own for stage in recipe.by_stage}
+    longest = min((recipe.eval.T or recipe.max_T for recipe in recipes), default=0)
+    trained = {min(stage.T, longest) for recipe in recipes for stage in recipe.by_stage}
     return sorted({round(share * longest) for share in SHARES} | trained)
 
 

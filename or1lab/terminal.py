@@ -97,7 +97,8 @@ def _counted(total: int, what: str) -> Iterator[Callable[[object], None]]:
 
 def side_by_side(make: Callable[[Job], Made], jobs: Iterable[Job], number: int, what: str) -> list[Made]:
     """What is made of each of a `number` of jobs, in their order: by a process a core while further jobs come in, with
-    a bar that says `what` is counted. A few are made here, sooner than a second process has begun."""
+    a bar that says `what` is counted. A few are made here, sooner than a second process has begun. A script that asks
+    for more has to stand under `if __name__ == "__main__"`, as with all of Python's processes."""
     if number <= FEW:
         return [make(job) for job in jobs]
     with _counted(number, what) as one_more, ProcessPoolExecutor(min(cores(), number)) as pool:

@@ -213,7 +213,8 @@ def needed_seeds(question: Question, level: float) -> int | None:
 
     def leaves(distance: float) -> np.ndarray:
         """How often the interval leaves a bound at this distance from the effect."""
-        return 1 - special.nctdtr(freedom, distance * root, special.stdtrit(freedom, (1 + level) / 2))
+        beyond = 1 - special.nctdtr(freedom, distance * root, special.stdtrit(freedom, (1 + level) / 2))
+        return np.where(np.isnan(beyond), distance > 0, beyond)  # NaN far out, where it is always or never
 
     if question.kind == "equivalent":
         power = 2 * leaves(question.smallest) - 1  # both sides have to pass

@@ -148,6 +148,8 @@ def test_a_disk_too_full_to_write_down_a_jobs_end_leaves_the_sweep(tmp_path, mon
         ("slurm", {"executor": "local", "time": "1-00:00"}, "--cluster time=1440"),
         ("slurm", {"executor": "local", "time": "24:00"}, "minutes, as HH:MM:SS or as D-HH:MM:SS"),  # MM:SS
         ("slurm", {"executor": "local", "time": True}, "--cluster time=1440"),
+        ("slurm", {"executor": "local", "time": "1-24:99:00"}, "--cluster time=1440"),
+        ("slurm", {"executor": "local", "time": 9, "max_num_timeout": "x"}, "max_num_timeout=x: .*a whole number"),
         ("slurm", {"executor": "local", "time": 9}, "gives every job the same GPUs: --jobs 1"),
         ("slurm", {"time": 9}, "no sbatch or srun here.*login node.*executor=local"),
         ("slurm", {"time": 9, "setup": "module load cuda"}, "--cluster: .*list"),

@@ -157,7 +157,7 @@ def test_a_forecast_far_below_every_accuracy_stands_at_the_edge(shelf, monkeypat
     far = iter([(-15.0, 0.4)])
     monkeypatch.setattr(study_figures, "forecast", lambda run: next(far, (0.7, 0.8)))
     frame = study_figures.data("law", shelf)
-    assert frame["x"].min() == -15 and frame.attrs["notes"] == ["1 forecasts of less than -0.25 stand at the edge."]
+    assert frame["x"].min() == -15 and frame.attrs["notes"] == ["Forecasts of less than -0.25 (1) stand at the edge."]
     *_, below = draw("law", frame).axes
     assert min(line.get_xdata().min() for line in below.lines if line.get_marker() != "None") == -0.25
 

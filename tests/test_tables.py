@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from or1lab import paper, paper_tables
+from or1lab import paper, paper_tables, terminal
 from or1lab.data.problem import Problem
 from or1lab.errors import UsageError
 from or1lab.evaluation import Evaluation
@@ -25,6 +25,7 @@ from or1lab.recipe import ROOT, load_recipe
 from or1lab.sheet import LETTERS, Cell, Sheet, number
 from or1lab.store import Run
 from or1lab.tables import make_tables, show
+from tests.made_up import write_study
 
 NOWHERE = Path("nowhere")
 
@@ -281,6 +282,18 @@ def test_rows_of_one_quadruple_tell_their_group_size(ours):
     measured.__dict__["times"] = pd.concat([measured.times, on.assign(responses=32)])
     told = [row[0].text for row in paper_tables.time_of_sgd_steps(measured).groups["ours: tiny T 128, 2 CPU threads"]]
     assert told == ["(1, 16, 16, 1), gs 2 (n = 2)", "(1, 16, 16, 1), gs 8 (n = 2)", "(4, 16, 4, 1) (n = 2)"]
+
+
+def test_many_tables_are_made_by_several_processes_and_are_the_same(tmp_path, monkeypatch):
+    write_study(tmp_path / "runs", "controllers", seeds=[100, 101])
+    names = ["controllers", "table8", "table1"]
+    one_by_one = make_tables(names, tmp_path / "runs", tmp_path / "a")
+    monkeypatch.setattr(terminal, "FEW", 1)
+    side_by_side = make_tables(names, tmp_path / "runs", tmp_path / "b")
+    assert list(side_by_side.values()) == list(one_by_one.values())
+    assert [path.name for path in side_by_side] == [f"{name}.md" for name in names]
+    for path in (tmp_path / "a").iterdir():
+        assert (tmp_path / "b" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_our_evaluations_stand_below_the_papers_rows_with_intervals(ours):

@@ -135,6 +135,19 @@ def test_claims_that_wait_keep_their_place_in_the_secondary_family():
     assert spoke == known
 
 
+def test_needed_seeds_are_found_where_the_distribution_of_scipy_special_is_not_known():
+    """At some points far out `nctdtr` is NaN; by scipy.stats six seeds are enough here."""
+    asked = Question("greater", 0.1, Effect(-0.1818, 0.03527, 2.476, 4))
+    assert needed_seeds(asked, 0.998) == 6
+    seeds, spread = np.arange(5, 20), 0.03527 * 2
+    freedom, root = 2.476 / 3 * (seeds - 1), np.sqrt(seeds) / spread
+    short = 0.1 + 0.1818
+    leaves = [stats.nct.sf(stats.t.ppf(0.999, freedom), freedom, d * root) for d in (-0.1818, short)]
+    power = np.minimum(leaves[0], stats.norm.sf(short * root)) + leaves[1]
+    assert seeds[power >= 0.8][0] == 6
+
+
+
 @pytest.mark.parametrize("true", [0.005, 0.028, 0.06])
 def test_needed_seeds_reach_the_power_they_promise(true):
     """Four of five such studies decide: for a small effect that it does not hold, for a large one that it does."""

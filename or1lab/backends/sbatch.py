@@ -12,7 +12,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 from or1lab.errors import UsageError, check_names
 
 OURS = {"array_parallelism", "gpus_per_node", "num_gpus", "nodes", "ntasks_per_node"}  # --jobs, --gpus, a task a job
-TIME = re.compile(r"(?:(?:(\d+)-)?(\d+):(\d\d):(\d\d)|(\d+))")  # of SLURM's forms those that read one way only
+TIME = re.compile(r"(?:(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)|(\d+))")  # of SLURM's forms those that read one way only
 
 
 def minutes(time: Any) -> int:
@@ -41,6 +41,8 @@ def check(jobs: int, gpus: int, options: Mapping[str, Any]) -> None:
     executor = options.get("executor", "slurm")
     check_names([executor], ["slurm", "local"], "executor")
     values = {name: options[name] for name in options if name in known} | {"time": minutes(options.get("time"))}
+    if not isinstance(times := options.get("max_num_timeout", 0), int):
+        raise UsageError(f"--cluster max_num_timeout={times}: how often a job may run out of time, a whole number")
     if executor == "local" and gpus and jobs > 1:
         raise UsageError("executor=local gives every job the same GPUs: --jobs 1, or --backend local")
     try:
