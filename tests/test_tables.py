@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from or1lab import paper, paper_tables, terminal
+from or1lab import paper, paper_tables
 from or1lab.data.problem import Problem
 from or1lab.errors import UsageError
 from or1lab.evaluation import Evaluation
@@ -288,7 +288,7 @@ def test_many_tables_are_made_by_several_processes_and_are_the_same(tmp_path, mo
     write_study(tmp_path / "runs", "controllers", seeds=[100, 101])
     names = ["controllers", "table8", "table1"]
     one_by_one = make_tables(names, tmp_path / "runs", tmp_path / "a")
-    monkeypatch.setattr(terminal, "FEW", 1)
+    monkeypatch.setattr("or1lab.terminal.FEW", 1)
     side_by_side = make_tables(names, tmp_path / "runs", tmp_path / "b")
     assert list(side_by_side.values()) == list(one_by_one.values())
     assert [path.name for path in side_by_side] == [f"{name}.md" for name in names]
