@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from or1lab.errors import check_names
+from or1lab.process import without_collection
 from or1lab.terminal import KEPT, RUNS, Json, Tier, console, print_json, runs_or_kept
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ EFFECTS = (
 )
 
 
+@without_collection()
 def claims(
     ids: Annotated[list[str] | None, typer.Argument(help="Claims to tell of run by run; default the ledger.")] = None,
     results: Annotated[

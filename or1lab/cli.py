@@ -21,6 +21,7 @@ from or1lab.errors import Or1labError, UsageError
 from or1lab.evaluate_cli import evaluate, suites
 from or1lab.figures_cli import figures
 from or1lab.plan_cli import plan
+from or1lab.process import without_collection
 from or1lab.terminal import Json, Results, Tier, answer, console, print_json, printable_anywhere, runs_or_kept
 
 app = typer.Typer(
@@ -207,6 +208,7 @@ app.command(epilog="Example: or1lab figures demo --out figures")(figures)
 
 
 @app.command(epilog="Example: or1lab tables demo --out figures")
+@without_collection()
 def tables(
     names: Annotated[list[str] | None, typer.Argument(help="Tables to make; default all.")] = None,
     results: Results = None,

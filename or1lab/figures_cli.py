@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from or1lab.process import without_collection
 from or1lab.terminal import Json, Results, Tier, console, print_json, runs_or_kept
 
 
+@without_collection()
 def figures(
     names: Annotated[list[str] | None, typer.Argument(help="Figures to draw; default all.")] = None,
     results: Results = None,
