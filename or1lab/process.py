@@ -76,8 +76,8 @@ def set_up(threads: int | None) -> None:
 
 @contextlib.contextmanager
 def without_collection() -> Iterator[None]:
-    """Inside, Python looks for no cycles of objects to free: a sixth of the time of what draws or reads for half a
-    minute, for some memory. Processes forked inside do not look either."""
+    """Inside, Python looks for no cycles of objects to free, which takes time where a command draws or reads much and
+    ends soon. Processes forked inside do not look either."""
     before = gc.isenabled()
     gc.disable()
     try:
