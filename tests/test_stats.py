@@ -28,6 +28,11 @@ def reference(a: list[float], b: list[float], level: float) -> tuple[float, floa
     return difference, difference - half, difference + half
 
 
+def half_width(x: list[float], level: float) -> float:
+    """How far Student's interval of a mean reaches to each side."""
+    return scipy_stats.t.ppf((1 + level) / 2, len(x) - 1) * scipy_stats.sem(x)
+
+
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
 def test_welch_is_the_textbook_formula(level):
     result = welch(A, B, level)
@@ -53,6 +58,7 @@ def test_a_log_ratio_is_the_factor_between_geometric_means():
     assert result.estimate == pytest.approx(-math.log(2))
     assert result.exp().estimate == pytest.approx(0.5)
     assert result.exp().low == pytest.approx(math.exp(result.low))
+    assert result.exp().high == pytest.approx(math.exp(result.high))
     assert isinstance(result.exp(), Difference) and result.exp().n_a == 3
 
 
@@ -65,6 +71,15 @@ def test_a_log_ratio_does_not_depend_on_the_unit():
 def test_geometric_mean():
     assert geometric_interval([1.0, 4.0]).estimate == pytest.approx(2.0)
     assert geometric_interval([1.0, 4.0]).low > 0
+
+
+@pytest.mark.parametrize("level", [0.8, 0.99])
+def test_intervals_of_logarithms_have_the_level_that_is_asked_for(level):
+    logs = [[math.log(value) for value in values] for values in (A, B)]
+    ratio, mean = log_ratio(A, B, level), geometric_interval(A, level)
+    assert (ratio.estimate, ratio.low, ratio.high) == pytest.approx(reference(*logs, level))
+    assert mean.high / mean.estimate == pytest.approx(math.exp(half_width(logs[0], level)))
+    assert mean.estimate / mean.low == pytest.approx(math.exp(half_width(logs[0], level)))
 
 
 def test_runs_that_do_not_vary_have_no_interval():

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 # matplotlib embeds the letters of a figure by fontTools. Tables that shape text mean nothing in a PDF, and take a third
 # of the time of writing one.
-subset.Options._drop_tables_default = [*subset.Options._drop_tables_default, "GSUB", "GPOS", "GDEF"]
+subset.Options._drop_tables_default = [*subset.Options._drop_tables_default, "GSUB", "GPOS", "GDEF", "MATH"]
 
 FILE = Path(__file__).with_name("or1lab.mplstyle")
 WIDTH = 6.9  # inches: both columns of a printed page
