@@ -192,7 +192,7 @@ def sweep(
     from or1lab.recipe import split_override
 
     chosen = sweeps.parse_seeds(seeds) if seeds else None
-    screen = Console(stderr=json)
+    screen = Console(stderr=json, emoji=False)
     result = sweeps.run_sweep(
         experiment, tier=tier, seeds=chosen, jobs=jobs, resume=resume, dry_run=dry_run, out=out, packed=pack,
         backend=backend, gpus=gpus, cluster=dict(map(split_override, cluster or [])), console=screen,

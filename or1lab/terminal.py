@@ -20,7 +20,7 @@ from rich.table import Column
 from or1lab.errors import UsageError
 from or1lab.process import cores
 
-console = Console()
+console = Console(emoji=False)  # :x: in an answer is what was sampled, no picture
 Job = TypeVar("Job")
 Made = TypeVar("Made")
 FEW = 6  # jobs that are done sooner than a second process has begun

@@ -13,7 +13,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from or1lab import runs_view
+from or1lab import runs_view, terminal
 from or1lab.recipe import ROOT, load_recipe
 from or1lab.store import Run
 from or1lab.sweep import run_sweep
@@ -171,3 +171,10 @@ def test_a_sweep_trains_into_a_path_with_spaces(tmp_path):
     run = Run.open(folder / "all runs" / "short" / "only" / "seed-0")
     assert run.status == "finished" and run.last()["step"] == 2, text
     assert (run.folder / "checkpoints" / "final").is_dir() and "1 of 1 runs finished" in text
+
+
+@pytest.mark.parametrize("markup", [True, False])
+def test_what_was_sampled_is_no_picture(markup):
+    with terminal.console.capture() as said:
+        terminal.console.print("answer: :x:", markup=markup)
+    assert said.get() == "answer: :x:\n"
