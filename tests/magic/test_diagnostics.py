@@ -9,6 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from or1lab.errors import Or1labError
+from or1lab.magic import diagnostics
 from or1lab.magic.advantages import group_advantages
 from or1lab.magic.diagnostics import (
     ADVANTAGE_EDGES,
@@ -18,6 +20,7 @@ from or1lab.magic.diagnostics import (
     group_metrics,
     response_metrics,
 )
+from or1lab.magic.loss import LossOutput
 
 RIGHT, WRONG, CUT, MISSING = (1.0, False), (0.0, False), (0.0, True), (math.nan, False)
 
@@ -159,3 +162,92 @@ def test_shares_of_groups_leave_missing_members_out():
     shares = group_metrics(rewards, torch.tensor([False] * 5 + [True] + [False] * 2))
     assert shares["groups/kept_frac"] == 1 / 8
     assert (shares["groups/all_right_frac"], shares["groups/all_wrong_frac"]) == (2 / 8, 4 / 8)
+    assert shares["groups/sampled"] == 8
+
+
+def test_means_over_responses_by_hand():
+    rewards, truncated = tables([[RIGHT, WRONG, CUT], [RIGHT, MISSING, CUT]])
+    lengths = torch.tensor([[1, 2, 9], [3, 4, 9]])
+    assert response_metrics(rewards, truncated, lengths) == {
+        "reward/mean": pytest.approx(2 / 5),
+        "reward/nontruncated": pytest.approx(2 / 3),
+        "reward/errors": 1,
+        "length/mean": pytest.approx(28 / 6),
+        "length/p95": pytest.approx(9.0),
+        "length/truncated_frac": pytest.approx(2 / 6),
+        "tokens/generated": 28,
+    }
+    spread = response_metrics(*tables([[WRONG] * 21]), torch.arange(21)[None])
+    assert spread["length/p95"] == pytest.approx(19.0)  # of 0 to 20: a twentieth lies above
+
+
+def test_a_mean_for_each_domain():
+    rewards, _ = tables([[RIGHT, WRONG], [RIGHT, MISSING], [WRONG, WRONG]])
+    assert diagnostics.by_domain("reward/mean", rewards, ["math", "code", "math"]) == {
+        "reward/mean/code": 1.0,
+        "reward/mean/math": 0.25,
+    }
+
+
+def test_what_a_mini_batch_has_come_to_is_its_sums_over_its_tokens():
+    sums = {"loss": -0.5, "tokens": 10, "clip_low": 1, "clip_high": 2, "ratio_max": 1.5, "entropy_sum": 4, "kl_sum": .5}
+    output = LossOutput(**{name: torch.tensor(value) for name, value in sums.items()})
+    assert diagnostics.loss_metrics(output) == pytest.approx({
+        "tokens/kept": 10, "entropy/bonus": 0.4, "clip/low_frac": 0.1, "clip/high_frac": 0.2, "ratio/max": 1.5,
+        "kl/reference": 0.05, "loss": -0.5,
+    })  # fmt: skip
+
+
+def test_sgd_steps_as_one_line():
+    def step(tokens: int, value: float, ratio: float, norm: float) -> dict[str, float]:
+        means = dict.fromkeys(("entropy/bonus", "clip/low_frac", "clip/high_frac", "kl/reference"), value)
+        return {"tokens/kept": tokens, **means, "ratio/max": ratio, "grad/norm": norm, "loss": value}
+
+    line = diagnostics.sgd_metrics([step(30, 0.1, 2.0, 5.0), step(10, 0.5, 1.5, 3.0)])
+    weighted = dict.fromkeys(("entropy/bonus", "clip/low_frac", "clip/high_frac", "kl/reference"), 0.2)
+    assert line == pytest.approx({"sgd/steps": 2, "tokens/kept": 40, **weighted, "ratio/max": 2.0, "grad/norm": 3.0})
+    assert diagnostics.sgd_metrics([]) == {"sgd/steps": 0, "tokens/kept": 0}
+    assert diagnostics.sgd_metrics([step(0, 0.0, 0.0, 0.0)])["entropy/bonus"] == 0  # a mini-batch without a token
+
+
+@pytest.mark.parametrize(
+    ("dtype", "distance", "passes"),
+    [  # the largest counts in float32, the mean in bfloat16: here of one token in four
+        ("float32", 0.0009, True), ("float32", 0.0011, False), ("bfloat16", 0.19, True), ("bfloat16", 0.21, False),
+    ],
+)  # fmt: skip
+def test_trainer_and_sampler_may_differ_by_rounding(dtype, distance, passes):
+    trainer, sampler = torch.tensor([-1.0, -2, -3, -4]), torch.tensor([-1.0, -2, -3, -4 + distance])
+    if passes:
+        found = diagnostics.check_mismatch(trainer, sampler, dtype, "vllm")
+        assert found["kl/rollout_trainer"] == pytest.approx(distance / 4, rel=1e-3)
+        assert found["kl/rollout_trainer_max"] == pytest.approx(distance, rel=1e-3)
+    else:
+        with pytest.raises(Or1labError, match=f"max {distance:.2g}.*dtype {dtype}, backend vllm.*nothing was updated"):
+            diagnostics.check_mismatch(trainer, sampler, dtype, "vllm")
+    assert diagnostics.check_mismatch(torch.zeros(0), torch.zeros(0), dtype, "vllm") == {}
+
+
+def test_responses_that_a_mask_of_whole_responses_would_take():
+    # Sums of differences: log 4, log 1, log 2 and, of the longest, log 3; more than 2 is taken.
+    trainer = [torch.tensor([math.log(4)]), torch.tensor([0.0]), torch.tensor([math.log(2) - 0.1, 0]),
+               torch.tensor([0.0, 0, math.log(3)])]  # fmt: skip
+    sampler = [[0.0], [0.0], [-0.05, -0.04], [0.0, 0, 0]]
+    assert diagnostics.above_cap(trainer, sampler, cap=2.0) == {
+        "correction/above_cap_frac": 0.5,
+        "correction/above_cap_long_frac": 0.5,  # of the two that are as long as the median or longer
+    }
+    assert diagnostics.above_cap([], [], cap=2.0) == {}
+
+
+def test_peak_memory_is_in_gib(monkeypatch):
+    monkeypatch.setattr(diagnostics.torch.cuda, "is_available", lambda: False)
+    used = type("usage", (), {"ru_maxrss": 3 * 2**20})  # Linux counts KiB
+    monkeypatch.setattr(diagnostics.resource, "getrusage", lambda who: used)
+    monkeypatch.setattr(diagnostics.sys, "platform", "linux")
+    assert diagnostics.peak_gib() == 3.0
+    monkeypatch.setattr(diagnostics.sys, "platform", "darwin")
+    assert diagnostics.peak_gib() == 3.0 / 1024
+    monkeypatch.setattr(diagnostics.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(diagnostics.torch.cuda, "max_memory_allocated", lambda: 2**31)
+    assert diagnostics.peak_gib() == 2.0
