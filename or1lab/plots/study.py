@@ -191,8 +191,8 @@ def _scales(axes: Axes, curve: Curve) -> None:
 
 
 def places(places: tuple[str, ...]) -> str:
-    """`figure_17/accuracy`, `figure_16/accuracy` -> Figures 17 and 16."""
-    items = list(dict.fromkeys(place.partition("/")[0] for place in places))
+    """`figure_17/accuracy`, `figure_16/accuracy` -> Figures 16 and 17."""
+    items = sorted({place.partition("/")[0] for place in places}, key=lambda item: (len(item.rstrip("ab")), item))
     kind = items[0].partition("_")[0].capitalize() + "s" * (len(items) > 1)
     *before, last = (item.partition("_")[2] for item in items)
     return f"{kind} {' and '.join(filter(None, [', '.join(before), last]))}"
