@@ -6,6 +6,8 @@ SHELL := bash
 PYTHON ?= python3
 DEVICE ?= cpu
 JOBS ?= 2
+# An index with CPU builds of torch: what PyPI has for Linux on x86 is built for CUDA, and cannot be imported without it.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(DEVICE)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --progress-bar off
@@ -26,14 +28,15 @@ help:  ## list the targets
 setup: $(INSTALLED)  ## make .venv with the locked dependencies (DEVICE=gpu on a GPU machine); needs no root
 	@$(if $(filter setup,$(MAKECMDGOALS)),echo 'next: `make demo` trains six small policies in seven minutes; `make lab` opens the notebooks')
 
-# TORCH_INDEX names an index that has CPU builds of torch, where the default one brings CUDA to a machine without a GPU.
 $(INSTALLED): requirements/$(DEVICE).lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15) and "or1lab needs Python 3.11 to 3.14, not %d.%d; name another with PYTHON=..." % sys.version_info[:2])'
 	@echo "set-up: 4 GB into .venv for $(DEVICE), a few minutes"
 	@echo '1 of 4: an empty environment'
 	@$(PYTHON) -m venv .venv
 	@echo "2 of 4: the packages of requirements/$(DEVICE).lock, up to $$(grep -c == requirements/$(DEVICE).lock)"
-	@$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements/$(DEVICE).lock)" | $(CALM))
+	@$(if $(filter cpu,$(DEVICE)),$(PIP) --retries 1 --timeout 15 --index-url $(TORCH_INDEX) \
+	  "$$(grep '^torch==' requirements/cpu.lock)" 2> .venv/torch.log | $(CALM) || \
+	  echo '  no torch from $(TORCH_INDEX) (see .venv/torch.log): it comes from where the rest does')
 	@$(PIP) -r requirements/$(DEVICE).lock | $(CALM)
 	@echo '3 of 4: or1lab itself'
 	@$(PIP) --quiet --quiet --no-build-isolation --editable .

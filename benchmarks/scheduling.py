@@ -73,15 +73,16 @@ def wall_time(backend: str, runs: int, seconds: float, options: dict[str, Any]) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=120.0, help="how long a run sleeps")
+    parser.add_argument("--seconds", type=float, default=300.0, help="how long a run sleeps")
     add_output_options(parser)
     options = parser.parse_args()
+    taken = {"local": wall_time("local", options.runs, options.seconds, {})}
+    taken["slurm"] = wall_time("slurm", options.runs, options.seconds, {"executor": "local", "time": 60})
     begin = time.monotonic()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     start = time.monotonic() - begin
-    backends = {"local": {}, "slurm": {"executor": "local", "time": 60}, "ray": {"address": cluster.address}}
     try:
-        taken = {name: wall_time(name, options.runs, options.seconds, to) for name, to in backends.items()}
+        taken["ray"] = wall_time("ray", options.runs, options.seconds, {"address": cluster.address})
     finally:
         cluster.shutdown()
     results = {"runs": options.runs, "seconds of a run": options.seconds, "wall": taken, "start of the cluster": start}

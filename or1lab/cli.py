@@ -163,12 +163,13 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid and start nothing.")] = False,
     out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
     pack: Annotated[
-        Path | None, typer.Option(help="Of a folder: keep each finished run there, small; what lies there is done.")
+        Path | None,
+        typer.Option(help="For 'study' or a folder of experiments: runs are packed into it, those in it skipped."),
     ] = None,
     backend: Annotated[str, typer.Option(help="Where jobs run: local (this machine), slurm or ray.")] = "local",
     gpus: Annotated[
         int | None,
-        typer.Option(min=0, help="GPUs of each job; local: 1 if there are any, 0 shares all of them among the jobs."),
+        typer.Option(min=0, help="GPUs of each job. local: 1 if there is any, 0 shares all; slurm, ray: 0 unless set."),
     ] = None,
     cluster: Annotated[
         list[str] | None,

@@ -130,7 +130,7 @@ def devices(quick: bool) -> Check:
         return Check(name, "ok", f"{seen.strip()}; {cores}", "")
     if gpus:
         return Check(name, "wrong", f"torch ({build}) cannot use {gpus}", "see CUDA_VISIBLE_DEVICES and the driver")
-    mend = "make clean; make setup TORCH_INDEX=<PyTorch's CPU wheel index (see pytorch.org)>"
+    mend = "make clean; make setup TORCH_INDEX=<an index with CPU builds, as PyTorch's (see pytorch.org)>"
     return Check(name, "wrong", f"{cores}, no GPU, but torch is built for {build}, which costs gigabytes", mend)
 
 

@@ -38,7 +38,7 @@ class Recipe(Strict):
     seed: int = knob(0, "root seed: prompts, samples and shuffles are pure functions of it", "ours", ge=0, lt=2**32)
     world: str | None = knob(None, "version tag of a generated world, kept in the manifest", "ours")
     model: str = knob("tiny", "'tiny', 'smol', a model folder or a Hub name", "ours")
-    dtype: Literal["float32", "bfloat16"] = knob("float32", "of weights and engine", "ours")
+    dtype: Literal["float32", "bfloat16"] = knob("float32", "of passes and engine; weights train in float32", "ours")
     threads: Positive | None = knob(None, "CPU threads of this process; default: torch's own choice", "ours")
     data: Data = Data()
     reward: str | dict[str, str] = knob(

@@ -271,7 +271,7 @@ class Run(Recorded):
         """A parquet file, or those of these columns that it has. Raises Or1labError where it is damaged."""
         try:
             file = pq.ParquetFile(path)
-            there = names and set(file.schema_arrow.names)
+            there = set(file.schema_arrow.names)
             return file.read(names and [name for name in names if name in there], use_threads=False)
         except (OSError, ValueError) as error:
             raise Or1labError(f"{path} is damaged ({' '.join(str(error).split())[:200]}); {self.again}") from None

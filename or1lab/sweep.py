@@ -75,6 +75,8 @@ def run_sweep(
     """
     console = console or Console()
     check_options(backend, jobs, gpus, cluster or {})
+    if tier != TINY and backend != "local" and gpus is None:
+        raise UsageError(f"--gpus N: a job of {backend} gets no GPU unless it asks for some, and {tier} wants them")
     if experiment == STUDY:
         experiment = EXPERIMENTS
     if not isinstance(experiment, Experiment) and Path(experiment).is_dir():

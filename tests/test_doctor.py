@@ -194,7 +194,7 @@ def test_a_cuda_torch_without_a_gpu_costs_gigabytes(machine, quick):
     machine.torch(CUDA)
     check = machine.row("devices", quick)
     assert check.state == "wrong" and "no GPU" in check.found and "CUDA 13.0" in check.found
-    assert "gigabytes" in check.found and "make setup TORCH_INDEX=<PyTorch's CPU wheel index" in check.mend
+    assert "gigabytes" in check.found and "make setup TORCH_INDEX=<an index with CPU builds, as PyTorch's" in check.mend
 
 
 @pytest.mark.parametrize("line", [CPU, "cuda = None", ""])

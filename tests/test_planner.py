@@ -279,7 +279,8 @@ def test_what_fits_says_how_much_is_left_and_whether_that_is_within_the_error(
 
 
 def test_one_gpu_is_not_told_to_offload_what_several_share(monkeypatch, capsys):
-    for command in (("1.5b", "--gpus", "1xRTX4090"), ("7b", "--gpus", "1xH100"), ("1.5b", "--gpus", "1xH100")):
+    large = ("1.5b", "--gpus", "1xH100", "rollout.gpu_memory_utilization=0.8")
+    for command in (("1.5b", "--gpus", "1xRTX4090"), ("7b", "--gpus", "1xH100"), large):
         _, out, _ = call("plan", *command, "--json", monkeypatch=monkeypatch, capsys=capsys)
         changes = [one["change"] for one in json.loads(out)["suggestions"]]
         assert changes and not any("offload" in change for change in changes)
@@ -287,6 +288,12 @@ def test_one_gpu_is_not_told_to_offload_what_several_share(monkeypatch, capsys):
         assert code == 2 and "--offload is for weights that several GPUs share" in error
     _, out, _ = call("plan", "7b", "--gpus", "2xH100", "--json", monkeypatch=monkeypatch, capsys=capsys)
     assert any("--offload" in one["change"] for one in json.loads(out)["suggestions"])
+
+
+@pytest.mark.parametrize("gpu", ["1xH100", "1xA100", "1xH800", "1xH200"])
+def test_the_recipe_for_one_gpu_fits_one_of_80_gib_with_room_to_spare(gpu, monkeypatch, capsys):
+    code, out, _ = call("plan", "1.5b", "--gpus", gpu, "--json", monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 0 and json.loads(out)["spare_share"] > 0.1
 
 
 def test_the_report_is_predicted_by_the_recipes_as_they_are():

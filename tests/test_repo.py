@@ -82,6 +82,7 @@ STANDS_FOR_PYTHON = """#!/bin/sh
 case "$*" in
   "-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python; cp doctor .venv/bin/or1lab;;
   *"-r requirements"*) cat pip.txt; exit ${PIP_ENDS_WITH:-0};;
+  *--index-url*) echo "$*" >> asked; echo 'Downloading torch-2.13.0+cpu.whl (190.1 MB)'; exit ${INDEX_ENDS_WITH:-0};;
 esac
 """
 PIP_SAYS = """Collecting large==1.0 (from -r requirements/cpu.lock (line 3))
@@ -112,6 +113,7 @@ def test_setup_names_its_stages_the_large_downloads_and_the_next_step(clone):
     assert "4 GB" in first and "make demo" in last and "make lab" in last and not made.stderr
     assert [line for line in said if not line.startswith("2 of 4: the packages of requirements/cpu.lock")] == [
         "1 of 4: an empty environment",
+        "  torch-2.13.0+cpu.whl (190.1 MB)",
         "  large-1.0-py3-none-any.whl (180.1 MB)",
         "  installing what was downloaded",
         "3 of 4: or1lab itself",
@@ -129,6 +131,20 @@ def test_setup_on_a_terminal_tells_every_download_on_one_line(clone):
     said = os.read(ours, 1 << 16).decode()
     os.close(ours)
     assert "\r\033[K  small-1.0-py3-none-any.whl (1.2 MB)\r\033[K  installing what was downloaded" in said
+
+
+def test_torch_comes_from_an_index_of_cpu_builds_where_one_is_reached(clone):
+    (pinned,) = re.findall("^torch==.*$", (ROOT / "requirements" / "cpu.lock").read_text(), re.MULTILINE)
+    make = ["make", "setup", "PYTHON=./python"]
+    subprocess.run(make, cwd=clone, capture_output=True, check=True)
+    subprocess.run([*make, "-B", "TORCH_INDEX=https://mirror/cpu"], cwd=clone, capture_output=True, check=True)
+    subprocess.run([*make, "DEVICE=gpu"], cwd=clone, capture_output=True, check=True)  # asks for CUDA's: no index
+    ours, others = (clone / "asked").read_text().splitlines()
+    assert "--index-url https://download.pytorch.org/whl/cpu" in ours and ours.endswith(pinned)
+    assert "--index-url https://mirror/cpu" in others and others.endswith(pinned)
+    unreached = os.environ | {"INDEX_ENDS_WITH": "1"}
+    made = subprocess.run([*make, "-B"], cwd=clone, capture_output=True, text=True, check=True, env=unreached)
+    assert "no torch from https://download.pytorch.org/whl/cpu" in made.stdout and "all well" in made.stdout
 
 
 def test_a_setup_that_fails_is_not_done(clone):

@@ -214,6 +214,14 @@ def test_an_experiment_of_the_tiny_world_costs_no_figure_of_a_real_model(tmp_pat
         make_figures(["demo"], tmp_path, tmp_path / "out", tier="7b")
 
 
+def test_a_real_model_goes_to_no_scheduler_without_gpus(tmp_path):
+    for backend, cluster in (("ray", {}), ("slurm", {"time": 60})):
+        with pytest.raises(UsageError, match=f"--gpus N: a job of {backend} gets no GPU unless.*7b wants them"):
+            run_sweep("kl", tier="7b", dry_run=True, backend=backend, cluster=cluster, out=tmp_path)
+        told = {"backend": backend, "cluster": cluster, "gpus": 8, "console": Console(file=StringIO())}
+        assert run_sweep("kl", tier="7b", dry_run=True, out=tmp_path, **told).exit_code == 0
+
+
 def test_an_experiment_that_says_nothing_of_real_models(tmp_path):
     with pytest.raises(UsageError, match="the experiment 'demo' cannot run at the tier 7b"):
         run_sweep("demo", tier="7b", dry_run=True, out=tmp_path)
