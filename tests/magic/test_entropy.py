@@ -72,6 +72,12 @@ def test_c_and_alpha_stay_in_range(kind, entropies, c_max):
     assert all(0 <= value <= (math.inf if c_max is None else c_max) for value in alphas + states)
 
 
+def test_unless_told_otherwise_target_and_step_are_the_papers():
+    told, default = EntropyController("paper", target=0.2, delta=0.005), EntropyController("paper")
+    assert vars(default) == vars(told)
+    assert drive(default, [0.19, 0.21, 0.19])[1] == [0.005, 0.0, 0.005]
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="kind"):
         EntropyController("verl")
