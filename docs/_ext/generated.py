@@ -151,6 +151,7 @@ def study_table() -> str:
 WITHOUT_CURVES = {
     "Figure 12": "drawn in [the study](study.md)", "Figure 15": "drawn in [off-policy updates](off_policy.md)",
     "Figures 23 and 24": "drawn in [resources](resources.md)", "Figures 25 and 26": "`resources`",
+    "Figure 27": "`notebooks/verifiers.ipynb`",
 }  # fmt: skip
 
 
