@@ -86,10 +86,12 @@ def test_runs_that_do_not_vary_have_no_interval():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         difference = welch([0.5, 0.5, 0.5], [0.3, 0.3])
+        zeros = mean_interval([0.0, 0.0])
         mean = mean_interval([0.1 + 0.2, 0.3, 0.3])  # apart by rounding only
     assert difference.estimate == pytest.approx(0.2)
     assert mean.estimate == pytest.approx(0.3)
-    for result in (difference, mean):
+    assert (difference.n_a, difference.n_b, zeros.n) == (3, 2, 2)
+    for result in (difference, mean, zeros):
         assert not result.known and math.isnan(result.low) and math.isnan(result.high)
 
 
@@ -113,6 +115,9 @@ def test_one_arm_without_spread_leaves_the_others_t_interval():
         (lambda: geometric_interval([0.5, -1.0]), "positive"),
         (lambda: log_ratio([0.5, math.nan], [0.5, 0.6]), "finite"),
         (lambda: mean_interval([0.5, 0.6], level=95), "level"),
+        (lambda: mean_interval([0.5, 0.6], level=1.5), "level"),
+        (lambda: mean_interval([0.5, 0.6], level=1), "level"),
+        (lambda: mean_interval([0.5, 0.6], level=0), "level"),
     ],
 )
 def test_what_has_no_interval_is_refused_in_words(call, words):

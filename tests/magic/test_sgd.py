@@ -99,6 +99,17 @@ def our_step(model, groups, kept, recipe) -> list[list[Row]]:
     return seen
 
 
+def test_what_is_shuffled_comes_from_the_steps_generator_alone():
+    recipe = load_recipe("tiny", ["D_R=6", "D_T=2", "gs=3", "old_logp=sampler"])
+    dealt = []
+    for seed in (1, 2):
+        model = small_model()
+        torch.manual_seed(seed)  # not what is shuffled by
+        batches = our_step(model, groups_of(1, 6, 3), [True] * 6, recipe)
+        dealt.append([[row.token_ids for row in batch] for batch in batches])
+    assert dealt[0] == dealt[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "mini_batches"),
     [

@@ -10,7 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 from trl import GRPOConfig, GRPOTrainer
 
 from or1lab.errors import Or1labError
@@ -110,6 +117,27 @@ def test_the_head_over_several_tiles_is_that_of_full_logits(vocabulary, tied):
         results.append([logp.detach(), entropy.detach(), *(p.grad.clone() for p in model.parameters())])
     for ours, plain in zip(results[1], results[0], strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["soft cap", "bias"])
+def test_a_soft_cap_and_a_bias_of_the_head_count(kind):
+    shape = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "num_key_value_heads": 1, "initializer_range": 0.5}  # fmt: skip
+    torch.manual_seed(0)
+    if kind == "soft cap":
+        model = Gemma2ForCausalLM(Gemma2Config(**shape, head_dim=8, final_logit_softcapping=1.5))
+    else:
+        model = PhiForCausalLM(PhiConfig(**shape))
+        torch.nn.init.normal_(model.lm_head.bias)
+    model.eval()
+    ids = torch.randint(3, 40, (2, 6))
+    with torch.no_grad():
+        every = (model(ids).logits[:, :-1] / 0.7).log_softmax(-1)
+        add_response_head(model)
+        logp, entropy = model(input_ids=ids, labels=ids, response_tau=0.7)
+        torch.testing.assert_close((model(ids).logits[:, :-1] / 0.7).log_softmax(-1), every)  # as before, without tau
+    torch.testing.assert_close(logp, every.gather(-1, ids[:, 1:, None])[..., 0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(entropy, -(every.exp() * every).sum(-1), rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_that_scales_its_logits_is_refused():
