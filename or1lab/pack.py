@@ -24,14 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from or1lab.errors import Or1labError, UsageError
-from or1lab.manifest import MANIFEST, full_disk_explained
+from or1lab.manifest import MANIFEST, FullDisk, full_disk_explained
 from or1lab.store import PACKED_METRICS, Run, find_runs, known_values
 
 TEXTS = ("prompt", "response", "gold")
-
-
-class Taken(Or1labError):
-    """Another run of that arm and seed is packed there already."""
 
 
 def pack(run: Run, out: Path) -> Path:
@@ -49,7 +45,7 @@ def pack(run: Run, out: Path) -> Path:
     target = out / manifest["experiment"] / manifest["arm"] / f"seed-{manifest['seed']}"
     if (target / MANIFEST).exists():
         if Run.open(target).manifest != manifest:
-            raise Taken(f"{target} holds another run of this arm and seed; move it away")
+            raise Or1labError(f"{target} holds another run of this arm and seed; move it away")
         return target
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     for left in target.parent.glob(f".{target.name}.*"):  # by a process that was killed
@@ -67,26 +63,24 @@ def pack(run: Run, out: Path) -> Path:
 
 
 def pack_all(root: Path, out: Path) -> tuple[list[Path], dict[str, str]]:
-    """`pack` of every finished run of an experiment below `root`; the packed folders, and why others were left.
+    """`pack` of every finished run of an experiment below `root`; the packed folders, and why others were left, damaged
+    ones among them.
 
     Raises:
         UsageError: there is no run.
-        Or1labError: no room on the disk, or what `pack` calls a loss.
+        FullDisk: no room on the disk.
     """
     runs = find_runs(root)
     if not runs:
         raise UsageError(f"no runs in {root}")
     packed, left = [], {}
     for run in runs:
-        if run.status != "finished":
-            left[str(run.folder)] = f"is {run.status}"
-        elif not run.manifest["experiment"]:
-            left[str(run.folder)] = "belongs to no experiment"
-        else:
-            try:
-                packed.append(pack(run, out))
-            except Taken as error:
-                left[str(run.folder)] = f"stays: {error}"
+        try:
+            packed.append(pack(run, out))
+        except FullDisk:
+            raise
+        except Or1labError as error:  # it is not finished, or damaged, say: the others are packed all the same
+            left[str(run.folder)] = f"stays: {error}"
     return packed, left
 
 
