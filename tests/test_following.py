@@ -89,6 +89,20 @@ def test_watching_a_folder_prints_plain_lines_where_there_is_no_terminal(run):
     assert len(lines) == 2 and "running, step 1/8, reward 0.100" in lines[0] and "failed, step 2/8" in lines[1]
     assert str(other.folder) not in "".join(lines)  # it has ended before
 
+    step(run, 3)
+    run.update_manifest(status="running")
+    other.update_manifest(recipe=other.manifest["recipe"] | {"sharpness": 3})  # of another version, but it has ended
+    broken = run.folder.with_name("[broken]")
+    broken.mkdir()
+    (broken / "metrics.jsonl").write_text("")
+    console = screen(False)
+    watch.watch(run.folder.parent, console, sleep)
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].startswith(f"left out: {broken} has no manifest.json") and "failed, step 2/8" in lines[-1]
+    with pytest.raises(UsageError, match="another version"):
+        watch.watch(other.folder, console, sleep)
+
+    other.update_manifest(recipe=load_recipe("tiny").resolved())
     console = screen(False)
     watch.watch(other.folder, console, sleep)
     assert "finished, step 0/" in console.file.getvalue()
