@@ -229,7 +229,7 @@ def export(table: list[Row], path: Path) -> None:
     for name in frame.columns[frame.dtypes == "object"]:  # knobs of several types, which parquet does not know
         kinds = {type(value) for value in frame[name] if value is not None and value == value}
         if len(kinds) > 1 or kinds & {list, dict}:
-            frame[name] = [None if value is None else str(value) for value in frame[name]]
+            frame[name] = [None if value is None or value != value else str(value) for value in frame[name]]
     with full_disk_explained(path.parent):
         if path.suffix == ".csv":
             frame.to_csv(path, index=False)

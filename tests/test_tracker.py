@@ -148,6 +148,18 @@ def test_export_holds_recipes_and_all_metrics(root, or1lab):
     assert or1lab("runs", "list", root, "elsewhere")[0] == 2
 
 
+def test_what_a_run_does_not_have_is_exported_as_nothing(root):
+    """A knob of several types, and a list: missing where the recipe has other keys, None where it says so."""
+    rows = [{"run": "a", "mixed": 3, "list": [1, 2]}, {"run": "b", "mixed": "x"}, {"run": "c", "list": None}]
+    for ending, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
+        tracker.export(rows, root / f"runs.{ending}")
+        frame = read(root / f"runs.{ending}")
+        assert frame["mixed"].isna().tolist() == [False, False, True]
+        assert frame["list"].isna().tolist() == [False, True, True]
+        assert frame["mixed"].tolist()[:2] == ["3", "x"] and frame["list"][0] == "[1, 2]"
+    assert "nan" not in (root / "runs.csv").read_text()
+
+
 def test_a_narrow_terminal_keeps_the_names_of_runs(root):
     for width, words in ((50, ("accuracy",)), (80, ("accuracy", "entropy", "seconds"))):
         screen = io.StringIO()
