@@ -92,12 +92,14 @@ class Follower:
 
     @property
     def state(self) -> str:
-        """As `tracker.state`, with more patience for a run on another machine whose steps are long."""
+        """As `tracker.state`, with more patience for a run on another machine whose steps are long; interrupted, too,
+        when its folder was removed."""
         try:
             manifest = self.run.manifest
             found = state(self.run, manifest)
-        except (Or1labError, OSError):  # for a moment, on a network
-            return "running"
+        except (Or1labError, OSError) as error:  # for a moment, on a network; but a folder that is gone stays so
+            gone = isinstance(error, FileNotFoundError) and not self.run.folder.exists()
+            return "interrupted" if gone else "running"
         if found == "interrupted" and elsewhere(manifest):
             step = sum(self.newest(name) or 0.0 for name in TIMES)
             return "running" if time.time() - last_write(self.run) < max(QUIET, PATIENCE * step) else found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 
 import pandas as pd
 import pytest
@@ -127,6 +128,24 @@ def test_a_silent_run_of_another_machine_counts_as_broken_off(run):
     for name in ("metrics.jsonl", "manifest.json"):
         os.utime(run.folder / name, (0, 0))
     assert one.state == "interrupted"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_watching_ends_when_the_folder_is_removed(run, terminal):
+    step(run, 1)
+    looks = []
+
+    def sleep(_: float) -> None:
+        looks.append(0)
+        if len(looks) == 1:  # as on a network: for a moment there is no manifest
+            (run.folder / "manifest.json").rename(run.folder / "aside")
+        assert len(looks) < 3, "it goes on"
+        if len(looks) == 2:
+            shutil.rmtree(run.folder)
+
+    console = screen(terminal)
+    watch.watch(run.folder, console, sleep)
+    assert len(looks) == 2 and "interrupted, step 1" in console.file.getvalue()
 
 
 def test_a_curve_spans_its_values():
