@@ -26,10 +26,11 @@ TIMES = ("time/rollout", "time/update", "time/sync", "time/other", "time/eval")
 class Follower:
     """The records of a run as they come."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, total: int | None = None) -> None:
+        """`total` steps: as its recipe says, where there is one yet."""
         self.run = run
         self.records: list[dict[str, Any]] = []
-        self.total = run.recipe.total_steps
+        self.total = total or run.recipe.total_steps
         self._file, self._offset = 0, 0  # the inode, and where its next line begins
         self._answers: tuple[tuple[int, int], tuple[int, list[dict[str, Any]]]] | None = None  # by file and records
 
