@@ -89,7 +89,7 @@ def _write(run: Run, folder: Path) -> None:
     records = run.records()
     columns = {name: [record.get(name) for record in records] for name in dict.fromkeys(n for r in records for n in r)}
     _save(pa.table(columns), folder / PACKED_METRICS)
-    for name, frame in (("evals.parquet", run.evals), ("rollouts.parquet", _rollouts(run))):
+    for name, frame in (("evals.parquet", run.evals), ("rollouts.parquet", run.all_rollouts)):
         if len(frame):
             _save(pa.Table.from_pandas(_narrow(frame), preserve_index=False), folder / name)
 
@@ -98,18 +98,13 @@ def _save(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd", compression_level=19)
 
 
-def _rollouts(run: Run) -> pd.DataFrame:
-    frames = [run.rollouts(step) for step in run.rollout_steps]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
 def _narrow(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=[name for name in TEXTS if name in frame])
 
 
 def _compare(run: Run, packed: Run) -> None:
     same = _numbers(map(known_values, run.records())) == _numbers(packed.records())
-    for ours, theirs in ((run.evals, packed.evals), (_rollouts(run), _rollouts(packed))):
+    for ours, theirs in ((run.evals, packed.evals), (run.all_rollouts, packed.all_rollouts)):
         same = same and _narrow(ours).equals(theirs)
     if not same:
         raise Or1labError(f"{run.folder} could not be packed without loss; nothing was kept (please report this)")

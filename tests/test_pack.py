@@ -51,6 +51,15 @@ def test_a_packed_run_reads_like_the_run(run, tmp_path):
     assert [r.folder for r in find_runs(tmp_path / "packed")] == [packed.folder]
 
 
+def test_comparing_reads_each_packed_file_once(run, tmp_path, monkeypatch):
+    reads = []
+    read = Run.read_frame
+    monkeypatch.setattr(Run, "read_frame", lambda self, path, *more: reads.append(path.name) or read(self, path, *more))
+    packed = Run.open(pack(run, tmp_path / "packed"))
+    assert reads.count("rollouts.parquet") == reads.count("evals.parquet") == 1
+    pd.testing.assert_frame_equal(packed.all_rollouts, pd.concat(map(packed.rollouts, (1, 2, 3)), ignore_index=True))
+
+
 def test_packing_again_changes_nothing_and_another_run_is_refused(run, tmp_path):
     target = pack(run, tmp_path / "packed")
     before = {path.name: path.stat().st_mtime_ns for path in target.iterdir()}
