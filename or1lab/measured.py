@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from or1lab import stats
 from or1lab.errors import Or1labError
 from or1lab.recipe import Recipe
-from or1lab.store import Run, find_runs
+from or1lab.store import Run
+from or1lab.tracker import find_runs
 
 EVALUATIONS = [
     "label", "run", "model", "step", "suite", "k", "tau", "limit", "problems", "accuracy", "low", "high", "length",

@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 
 from or1lab.errors import Or1labError, UsageError
 from or1lab.manifest import MANIFEST, FullDisk, full_disk_explained
-from or1lab.store import PACKED_METRICS, Run, find_runs, known_values
+from or1lab.store import PACKED_METRICS, Run, known_values
+from or1lab.tracker import find_runs
 
 TEXTS = ("prompt", "response", "gold")
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -337,21 +336,6 @@ class Run(Recorded):
 
     def _frames(self, kind: str) -> list[Path]:
         return sorted((self.folder / kind).glob("step-*.parquet"))
-
-
-def find_runs(root: str | Path) -> list[Run]:
-    """All runs below `root`, sorted by folder; a run folder is not searched further, nor a hidden one: what is being
-    written stands aside under such a name. A folder whose manifest is damaged or another program's costs a warning."""
-    found = []
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        if MANIFEST in files and (METRICS in files or PACKED_METRICS in files):  # not an evaluation
-            subfolders.clear()
-            try:
-                found.append(ours(Run(folder)))
-            except (Or1labError, OSError) as error:
-                warnings.warn(f"left out: {error}", stacklevel=1)  # of one place: told once
-    return sorted(found, key=lambda run: run.folder)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

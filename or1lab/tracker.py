@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,18 @@ def find(root: str | Path) -> Found:
             try:
                 run = open_run(folder)
                 runs.append((run, run.manifest))
-            except Or1labError as error:
+            except (Or1labError, OSError) as error:
                 unreadable[folder] = str(error)
     return Found(runs, unreadable)
+
+
+def find_runs(root: str | Path) -> list[Run]:
+    """All runs below `root`, as by `find`; none where there is no such folder. What looks like a run but is none costs
+    a warning."""
+    found = find(root) if Path(root).is_dir() else Found([], {})
+    for why in found.unreadable.values():
+        warnings.warn(f"left out: {why}", stacklevel=1)  # of one place: told once
+    return [run for run, _ in found.runs]
 
 
 def open_run(folder: str | Path) -> Run:

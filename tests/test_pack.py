@@ -19,7 +19,8 @@ from or1lab.cli import app
 from or1lab.errors import Or1labError
 from or1lab.pack import pack
 from or1lab.recipe import load_recipe
-from or1lab.store import Run, find_runs
+from or1lab.store import Run
+from or1lab.tracker import find_runs
 
 
 @pytest.fixture

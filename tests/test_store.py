@@ -20,7 +20,8 @@ from filelock import FileLock
 from or1lab import store
 from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import ROOT, Recipe, recipe_hash
-from or1lab.store import Run, find_runs
+from or1lab.store import Run
+from or1lab.tracker import find_runs
 from tests.test_cli import call
 
 ENV = os.environ | {"PYTHONPATH": str(ROOT)}

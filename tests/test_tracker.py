@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -124,6 +125,29 @@ def test_half_written_and_foreign_folders_are_named(root, or1lab):
             code, out, err = or1lab("runs", *command, root / name, *more)
             assert code in (1, 2) and err.startswith("error: ") and "unexpected" not in err, (command, name, out, err)
             assert str(root / name) in err.replace("\n", "")
+
+
+def test_what_counts_as_a_run_is_the_same_for_lists_and_for_figures(root, or1lab, monkeypatch):
+    """Also where a manifest may not be read, and where a run died before it had one."""
+    died, closed, hidden = root / "died", root / "b" / "manifest.json", root / ".aside"
+    died.mkdir()
+    (died / "metrics.jsonl").write_text("")
+    shutil.copytree(root / "a", hidden)
+    read = Path.read_text
+
+    def guarded(path, *args, **kwargs):
+        if path == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", guarded)
+    found = tracker.find(root)
+    assert list(found.unreadable) == [str(closed.parent), str(died)]
+    with pytest.warns(UserWarning, match="left out: ") as told:
+        assert [run.folder for run in tracker.find_runs(root)] == [run.folder for run, _ in found.runs]
+    assert [str(one.message) for one in told] == [f"left out: {why}" for why in found.unreadable.values()]
+    assert [run.folder.name for run, _ in found.runs] == ["a", "c"]
+    assert or1lab("runs", "list", root)[0] == 0
 
 
 def test_a_run_of_another_version_is_named(root, or1lab):
