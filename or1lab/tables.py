@@ -46,10 +46,8 @@ def contrast(frame: pd.DataFrame, baseline: str, arm: str) -> str:
         return f"{arm} against {baseline}: seed by seed the same numbers; what sets them apart never acted"
     accuracy = _compared(a["final_accuracy"], b["final_accuracy"], stats.welch)
     ratio = _compared(a["final_entropy"], b["final_entropy"], stats.log_ratio)
-    return (
-        f"{arm} against {baseline}: final accuracy {accuracy}; log ratio of final entropy {ratio} "
-        f"(Welch's 95% intervals, {len(a)} + {len(b)} runs; not the ledger)"
-    )
+    how = f"Welch's 95% intervals, {len(a)} + {len(b)} runs; not the ledger"
+    return f"{arm} against {baseline}: final accuracy {accuracy}; log ratio of final entropy {ratio} ({how})"
 
 
 def _compared(a: pd.Series, b: pd.Series, interval: Callable[[pd.Series, pd.Series], stats.Difference]) -> str:
