@@ -26,8 +26,9 @@ from or1lab.plots.study import X, places
 from or1lab.recipe import ROOT, read_yaml
 from or1lab.run_statistics import STATISTICS, bonus_share
 from or1lab.sheet import NOTHING, Cell, Sheet, number
-from or1lab.store import Run, find_runs
+from or1lab.store import Run
 from or1lab.tiers import option
+from or1lab.tracker import find_runs
 from or1lab.world import CLAIMS, FOLLOW_UPS
 
 READ = {"ours": "ours", "eye": "the paper's, read by eye off", "printed": "the paper's, as printed in"}

@@ -26,10 +26,11 @@ TIMES = ("time/rollout", "time/update", "time/sync", "time/other", "time/eval")
 class Follower:
     """The records of a run as they come."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, total: int | None = None) -> None:
+        """`total` steps: as its recipe says, where there is one yet."""
         self.run = run
         self.records: list[dict[str, Any]] = []
-        self.total = run.recipe.total_steps
+        self.total = total or run.recipe.total_steps
         self._file, self._offset = 0, 0  # the inode, and where its next line begins
         self._answers: tuple[tuple[int, int], tuple[int, list[dict[str, Any]]]] | None = None  # by file and records
 
@@ -92,12 +93,14 @@ class Follower:
 
     @property
     def state(self) -> str:
-        """As `tracker.state`, with more patience for a run on another machine whose steps are long."""
+        """As `tracker.state`, with more patience for a run on another machine whose steps are long; interrupted, too,
+        when its folder was removed."""
         try:
             manifest = self.run.manifest
             found = state(self.run, manifest)
-        except (Or1labError, OSError):  # for a moment, on a network
-            return "running"
+        except (Or1labError, OSError) as error:  # for a moment, on a network; but a folder that is gone stays so
+            gone = isinstance(error, FileNotFoundError) and not self.run.folder.exists()
+            return "interrupted" if gone else "running"
         if found == "interrupted" and elsewhere(manifest):
             step = sum(self.newest(name) or 0.0 for name in TIMES)
             return "running" if time.time() - last_write(self.run) < max(QUIET, PATIENCE * step) else found

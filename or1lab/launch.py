@@ -22,13 +22,15 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from or1lab import errors, process
 from or1lab.errors import Or1labError, UsageError
+from or1lab.following import Follower
 from or1lab.recipe import ROOT, Recipe
-from or1lab.store import METRICS, Run
+from or1lab.store import Run
 from or1lab.tracking import Progress
 
 FSDP2 = ROOT / "experiments" / "fsdp2.yaml"
@@ -93,14 +95,15 @@ def train(
     with tempfile.TemporaryDirectory(prefix="or1lab-") as folder:
         job = Path(folder) / "job.json"
         job.write_text(json.dumps({**told, "place": asdict(place)}), encoding="utf-8")
-        before = _written(Path(out))
+        follower = Follower(Run(out), recipe.total_steps)
+        follower.look()  # what is there already is told to nobody
         command = [sys.executable, "-m", "or1lab.launch", "agent", str(job)]
         # Without a GPU accelerate wants to be told; its own flag for CPUs starts no second process.
         env = os.environ | ({} if gpus else {"ACCELERATE_USE_CPU": "true"})
         # A session of its own: Ctrl-C is for this process, which ends the others in order.
         started = subprocess.Popen(command, env=env, start_new_session=True)
         try:
-            _follow(started, Run(out), before, recipe, on_record, progress)
+            _follow(started, follower, recipe, on_record, progress)
         finally:
             if started.poll() is None:
                 started.terminate()  # accelerate's launcher ends its workers
@@ -154,15 +157,9 @@ def _meet(place: Place) -> None:
         time.sleep(2)
 
 
-def _written(out: Path) -> int:
-    """Records that are in a run folder."""
-    return len(Run(out).records()) if (out / METRICS).exists() else 0
-
-
 def _follow(
     started: subprocess.Popen[bytes],
-    run: Run,
-    seen: int,
+    follower: Follower,
     recipe: Recipe,
     on_record: Callable[[dict[str, Any]], None] | None,
     progress: bool,
@@ -170,17 +167,16 @@ def _follow(
     """Until the process has ended: what it writes into the run folder goes to the progress line and to `on_record`."""
     bar = Progress(recipe.total_steps, title=recipe.name) if progress else None
     watchers = [watch for watch in (bar.update if bar else None, on_record) if watch]
-    metrics, size = run.folder / METRICS, -1
+    told = list(follower.records)
     try:
         while True:
             ended = started.poll() is not None
-            if watchers and metrics.exists() and metrics.stat().st_size != size:
-                size = metrics.stat().st_size
-                records = run.records()
-                for record in records[min(seen, len(records)) :]:  # a resumed run cuts off what it does again
+            if watchers and follower.look():
+                same = list(takewhile(lambda pair: pair[0] == pair[1], zip(told, follower.records, strict=False)))
+                told = list(follower.records)
+                for record in told[len(same) :]:  # a resumed run cuts off what it does again
                     for watch in watchers:
                         watch(record)
-                seen = len(records)
             if ended:
                 return
             time.sleep(LOOK)

@@ -31,6 +31,10 @@ Kept = TypeVar("Kept", bound="Recorded")
 STATUSES = ("running", "finished", "failed")  # of a run, in its manifest
 
 
+class FullDisk(Or1labError):
+    """No room is left: what else would be written fails, too."""
+
+
 class Recorded:
     """A folder whose manifest.json says what was made there, of what, and with which state."""
 
@@ -170,7 +174,7 @@ def is_locked(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with FileLock(path, timeout=0):
+        with FileLock(path).acquire(timeout=0.1, poll_interval=0.01):  # not 0: another may be looking, too
             return False
     except Timeout:
         return True
@@ -193,6 +197,6 @@ def full_disk_explained(folder: Path) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT) if isinstance(error, OSError) and error.errno else free < 1
         if not full:
             raise
-        raise Or1labError(
+        raise FullDisk(
             f"no disk space left for {folder} ({free:.1f} MiB free): free some, then continue the run with --resume"
         ) from error

@@ -18,9 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from or1lab import stats
-from or1lab.errors import UsageError
+from or1lab.errors import Or1labError
 from or1lab.recipe import Recipe
-from or1lab.store import Run, find_runs
+from or1lab.store import Run
+from or1lab.tracker import find_runs
 
 EVALUATIONS = [
     "label", "run", "model", "step", "suite", "k", "tau", "limit", "problems", "accuracy", "low", "high", "length",
@@ -87,15 +88,20 @@ class Measured:
 
     @cached_property
     def _answers(self) -> list[_Answers]:
-        """The responses to each finished evaluation and to its bands."""
+        """The responses to each finished evaluation and to its bands; one that is damaged, or that nothing could judge,
+        costs a warning."""
         from or1lab.evaluation import find_evaluations
         from or1lab.evaluation_summary import tables
 
         found = []
         for evaluation in find_evaluations(self.folder):
-            if evaluation.status != "finished":
+            try:
+                if evaluation.status != "finished":
+                    continue
+                told, made = evaluation.manifest, tables(evaluation)
+            except Or1labError as error:
+                warnings.warn(f"left out: {error}", stacklevel=1)
                 continue
-            told, made = evaluation.manifest, tables(evaluation)
             bands = [problem.meta.get("band") for problem in made.problems]
             for suite, rows in _bands(told["suite"], bands):
                 parts = (made.correct[rows], made.lengths[rows], made.truncated[rows])
@@ -153,10 +159,10 @@ def _bands(suite: str, bands: list[str | None]) -> Iterator[tuple[str, Any]]:
 
 def _seconds(run: Run) -> dict[str, Any] | None:
     """Mean seconds a step of a run; None if its stages differ in their batches, or it took no step. A run whose recipe
-    is no recipe any more costs a warning."""
+    is no recipe any more, or whose metrics are damaged, costs a warning."""
     try:
         recipe, metrics = run.recipe, run.metrics_of(CLOCKS)
-    except UsageError as error:
+    except Or1labError as error:
         return warnings.warn(f"left out: {error}", stacklevel=1)
     steps = metrics[metrics["kind"] == "step"]
     batches = {(stage.N_SGD, stage.D_R, stage.D_T, stage.N_reuse, stage.gs) for stage in recipe.by_stage}

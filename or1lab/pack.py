@@ -24,14 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from or1lab.errors import Or1labError, UsageError
-from or1lab.manifest import MANIFEST, full_disk_explained
-from or1lab.store import PACKED_METRICS, Run, find_runs, known_values
+from or1lab.manifest import MANIFEST, FullDisk, full_disk_explained
+from or1lab.store import PACKED_METRICS, Run, known_values
+from or1lab.tracker import find_runs
 
 TEXTS = ("prompt", "response", "gold")
-
-
-class Taken(Or1labError):
-    """Another run of that arm and seed is packed there already."""
 
 
 def pack(run: Run, out: Path) -> Path:
@@ -49,7 +46,7 @@ def pack(run: Run, out: Path) -> Path:
     target = out / manifest["experiment"] / manifest["arm"] / f"seed-{manifest['seed']}"
     if (target / MANIFEST).exists():
         if Run.open(target).manifest != manifest:
-            raise Taken(f"{target} holds another run of this arm and seed; move it away")
+            raise Or1labError(f"{target} holds another run of this arm and seed; move it away")
         return target
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     for left in target.parent.glob(f".{target.name}.*"):  # by a process that was killed
@@ -67,26 +64,24 @@ def pack(run: Run, out: Path) -> Path:
 
 
 def pack_all(root: Path, out: Path) -> tuple[list[Path], dict[str, str]]:
-    """`pack` of every finished run of an experiment below `root`; the packed folders, and why others were left.
+    """`pack` of every finished run of an experiment below `root`; the packed folders, and why others were left, damaged
+    ones among them.
 
     Raises:
         UsageError: there is no run.
-        Or1labError: no room on the disk, or what `pack` calls a loss.
+        FullDisk: no room on the disk.
     """
     runs = find_runs(root)
     if not runs:
         raise UsageError(f"no runs in {root}")
     packed, left = [], {}
     for run in runs:
-        if run.status != "finished":
-            left[str(run.folder)] = f"is {run.status}"
-        elif not run.manifest["experiment"]:
-            left[str(run.folder)] = "belongs to no experiment"
-        else:
-            try:
-                packed.append(pack(run, out))
-            except Taken as error:
-                left[str(run.folder)] = f"stays: {error}"
+        try:
+            packed.append(pack(run, out))
+        except FullDisk:
+            raise
+        except Or1labError as error:  # it is not finished, or damaged, say: the others are packed all the same
+            left[str(run.folder)] = f"stays: {error}"
     return packed, left
 
 
@@ -95,7 +90,7 @@ def _write(run: Run, folder: Path) -> None:
     records = run.records()
     columns = {name: [record.get(name) for record in records] for name in dict.fromkeys(n for r in records for n in r)}
     _save(pa.table(columns), folder / PACKED_METRICS)
-    for name, frame in (("evals.parquet", run.evals), ("rollouts.parquet", _rollouts(run))):
+    for name, frame in (("evals.parquet", run.evals), ("rollouts.parquet", run.all_rollouts)):
         if len(frame):
             _save(pa.Table.from_pandas(_narrow(frame), preserve_index=False), folder / name)
 
@@ -104,18 +99,13 @@ def _save(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd", compression_level=19)
 
 
-def _rollouts(run: Run) -> pd.DataFrame:
-    frames = [run.rollouts(step) for step in run.rollout_steps]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
 def _narrow(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=[name for name in TEXTS if name in frame])
 
 
 def _compare(run: Run, packed: Run) -> None:
     same = _numbers(map(known_values, run.records())) == _numbers(packed.records())
-    for ours, theirs in ((run.evals, packed.evals), (_rollouts(run), _rollouts(packed))):
+    for ours, theirs in ((run.evals, packed.evals), (run.all_rollouts, packed.all_rollouts)):
         same = same and _narrow(ours).equals(theirs)
     if not same:
         raise Or1labError(f"{run.folder} could not be packed without loss; nothing was kept (please report this)")

@@ -25,7 +25,7 @@ from or1lab import notebook as notebooks
 from or1lab.environment import environment
 from or1lab.errors import UsageError
 from or1lab.ledger import ledger
-from or1lab.manifest import full_disk_explained
+from or1lab.manifest import write_atomic
 from or1lab.recipe import ROOT
 from or1lab.store import Run
 from or1lab.study_figures import Shelf
@@ -67,7 +67,8 @@ def build(results: Path, out: Path, *, tier: str = "tiny", jobs: int = 2, consol
     shown = whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else whole  # the page need not say where ROOT lies
     verdicts = claims_view.tally(ledger(results, tier=tier))  # the first to refuse an unknown tier
     manifests, missing = found(Shelf(results, tier=tier))
-    out.parent.mkdir(parents=True, exist_ok=True)  # first: what cannot be written should not cost minutes
+    out.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=out.parent).close()  # first: what cannot be written should not cost minutes
     with tempfile.TemporaryDirectory(prefix="or1lab-report-") as aside:
         sources = [ROOT / "notebooks" / f"{name}.ipynb" for name in CHAPTERS]
         parameters = {"results": str(shown), "tier": tier}
@@ -89,8 +90,7 @@ def build(results: Path, out: Path, *, tier: str = "tiny", jobs: int = 2, consol
         command=f"or1lab sweep study{option(tier)} --resume --pack {shown}",
         contradictions=contradictions(),
     )
-    with full_disk_explained(out.absolute().parent):
-        out.write_text(page, encoding="utf-8")
+    write_atomic(out, page.encode(), "manifest")
     return Report(out, sum(len(chapter.figures) for chapter in chapters), len(manifests), missing, failed)
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -305,17 +304,19 @@ class Run(Recorded):
     @property
     def rollout_steps(self) -> list[int]:
         """Training steps whose responses are stored, ascending."""
-        if (packed := self._packed("rollouts")) is not None:
+        if (packed := self._packed("rollouts", ["step"])) is not None:
             return sorted(packed["step"].unique().tolist())
         return [_step_of(path) for path in self._frames("rollouts")]
 
     @property
     def evals(self) -> pd.DataFrame:
         """All evaluations, one row per problem and sample, with the column step; empty if there are none."""
-        if (packed := self._packed("evals")) is not None:
-            return packed
-        frames = [self.read_frame(path) for path in self._frames("evals")]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        return self._whole("evals")
+
+    @property
+    def all_rollouts(self) -> pd.DataFrame:
+        """All stored responses, with the column step; empty if there are none."""
+        return self._whole("rollouts")
 
     @property
     def main_evals(self) -> pd.DataFrame:
@@ -323,27 +324,18 @@ class Run(Recorded):
         frame = self.evals
         return frame[frame["tau"] == self.manifest["recipe"]["eval"]["tau"]] if "tau" in frame else frame
 
-    def _packed(self, kind: str) -> pd.DataFrame | None:
+    def _whole(self, kind: str) -> pd.DataFrame:
+        if (packed := self._packed(kind)) is not None:
+            return packed
+        frames = [self.read_frame(path) for path in self._frames(kind)]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def _packed(self, kind: str, columns: list[str] | None = None) -> pd.DataFrame | None:
         path = self.folder / f"{kind}.parquet"
-        return self.read_frame(path) if path.exists() else None
+        return self.read_frame(path, columns) if path.exists() else None
 
     def _frames(self, kind: str) -> list[Path]:
         return sorted((self.folder / kind).glob("step-*.parquet"))
-
-
-def find_runs(root: str | Path) -> list[Run]:
-    """All runs below `root`, sorted by folder; a run folder is not searched further, nor a hidden one: what is being
-    written stands aside under such a name. A folder whose manifest is damaged or another program's costs a warning."""
-    found = []
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        if MANIFEST in files and (METRICS in files or PACKED_METRICS in files):  # not an evaluation
-            subfolders.clear()
-            try:
-                found.append(ours(Run(folder)))
-            except (Or1labError, OSError) as error:
-                warnings.warn(f"left out: {error}", stacklevel=1)  # of one place: told once
-    return sorted(found, key=lambda run: run.folder)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -15,9 +15,10 @@ from or1lab.claims import load_claims, study
 from or1lab.errors import UsageError
 from or1lab.experiment import EXPERIMENTS, TINY, Experiment, Job, expand, load_experiment
 from or1lab.recipe import recipe_hash
-from or1lab.store import Run, find_runs
+from or1lab.store import Run
 from or1lab.terminal import KEPT
 from or1lab.tiers import option, tier_name
+from or1lab.tracker import find_runs
 from or1lab.world import WORLD, content_hash
 
 

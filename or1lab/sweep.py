@@ -22,8 +22,9 @@ from or1lab.errors import Or1labError, UsageError
 from or1lab.experiment import EXPERIMENTS, TINY, Experiment, Job, Outcome, expand, load_experiment
 from or1lab.process import wait_until
 from or1lab.recipe import ROOT
-from or1lab.store import MANIFEST, Run, find_runs
+from or1lab.store import MANIFEST, Run
 from or1lab.sweep_view import Screen, print_grid, print_outcome, print_studies
+from or1lab.tracker import find_runs
 
 STUDY = "study"  # instead of an experiment: all of EXPERIMENTS with study seeds
 NOTEBOOK = ROOT / "notebooks" / "train.ipynb"

@@ -44,13 +44,23 @@ def contrast(frame: pd.DataFrame, baseline: str, arm: str) -> str:
         return f"{arm} against {baseline}: an interval needs two finished runs an arm, here {len(a)} and {len(b)}"
     if np.array_equal(a[LEARNED], b[LEARNED]):
         return f"{arm} against {baseline}: seed by seed the same numbers; what sets them apart never acted"
-    accuracy = stats.welch(a["final_accuracy"], b["final_accuracy"])
-    ratio = stats.log_ratio(a["final_entropy"], b["final_entropy"])
-    return (
-        f"{arm} against {baseline}: final accuracy {signed(accuracy)}; log ratio of final entropy {signed(ratio)}, "
-        f"a factor of {ratio.exp().estimate:.2f} (Welch's 95% intervals, {len(a)} + {len(b)} runs; "
-        "not the ledger)"
-    )
+    accuracy = _compared(a["final_accuracy"], b["final_accuracy"], stats.welch)
+    ratio = _compared(a["final_entropy"], b["final_entropy"], stats.log_ratio)
+    how = f"Welch's 95% intervals, {len(a)} + {len(b)} runs; not the ledger"
+    return f"{arm} against {baseline}: final accuracy {accuracy}; log ratio of final entropy {ratio} ({how})"
+
+
+def _compared(a: pd.Series, b: pd.Series, interval: Callable[[pd.Series, pd.Series], stats.Difference]) -> str:
+    try:
+        found = interval(a, b)
+    except ValueError:
+        return f"(means {a.mean():.3f} and {b.mean():.3f}) {_no_interval(pd.concat([a, b]))}"
+    return signed(found) + (f", a factor of {found.exp().estimate:.2f}" if interval is stats.log_ratio else "")
+
+
+def _no_interval(values: pd.Series) -> str:
+    """Why there can be none: no response of a run was judged, or its entropy is 0."""
+    return f"[no interval: {'not a number in every run' if values.isna().any() else '0 has no logarithm'}]"
 
 
 def signed(value: stats.Difference) -> str:
@@ -79,7 +89,10 @@ def _row(arm: pd.DataFrame) -> dict[str, str]:
 def _mean(values: pd.Series, interval: Callable[[pd.Series], stats.Mean]) -> str:
     if len(values) < 2:
         return f"{values.iloc[0]:.3f}"
-    mean = interval(values)
+    try:
+        mean = interval(values)
+    except ValueError:
+        return f"{values.mean():.3f} {_no_interval(values)}"
     return f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]" if mean.known else f"{mean.estimate:.3f}"
 
 

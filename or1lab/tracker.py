@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,18 @@ def find(root: str | Path) -> Found:
             try:
                 run = open_run(folder)
                 runs.append((run, run.manifest))
-            except Or1labError as error:
+            except (Or1labError, OSError) as error:
                 unreadable[folder] = str(error)
     return Found(runs, unreadable)
+
+
+def find_runs(root: str | Path) -> list[Run]:
+    """All runs below `root`, as by `find`; none where there is no such folder. What looks like a run but is none costs
+    a warning."""
+    found = find(root) if Path(root).is_dir() else Found([], {})
+    for why in found.unreadable.values():
+        warnings.warn(f"left out: {why}", stacklevel=1)  # of one place: told once
+    return [run for run, _ in found.runs]
 
 
 def open_run(folder: str | Path) -> Run:
@@ -229,7 +239,7 @@ def export(table: list[Row], path: Path) -> None:
     for name in frame.columns[frame.dtypes == "object"]:  # knobs of several types, which parquet does not know
         kinds = {type(value) for value in frame[name] if value is not None and value == value}
         if len(kinds) > 1 or kinds & {list, dict}:
-            frame[name] = [None if value is None else str(value) for value in frame[name]]
+            frame[name] = [None if value is None or value != value else str(value) for value in frame[name]]
     with full_disk_explained(path.parent):
         if path.suffix == ".csv":
             frame.to_csv(path, index=False)

@@ -31,22 +31,24 @@ ROWS = {  # metric -> its name, and its form
 
 
 def watch(folder: Path, console: Console, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Show a run, or all runs below a folder, until none of them is running; Ctrl-C ends the watching alone.
+    """Show a run, or those below a folder that are running (none: all), until none of them is; Ctrl-C ends the watching
+    alone.
 
     Raises:
-        UsageError: there is no run, or one of another program.
+        UsageError: there is no run, or one of another program or another version.
         Or1labError: a damaged manifest.
     """
     if (folder / MANIFEST).is_file():
         runs = [tracker.open_run(folder)]
     else:
-        runs = [run for run, _ in tracker.find(folder).runs]
+        found = tracker.find(folder)
+        for why in found.unreadable.values():
+            console.out(f"left out: {why}", highlight=False)
+        running = [run for run, manifest in found.runs if tracker.state(run, manifest) == "running"]
+        runs = running or [run for run, _ in found.runs]
     if not runs:
         raise UsageError(f"no runs in {folder}; `or1lab runs watch` wants a run folder or a folder of them")
-    followers = [Follower(run) for run in runs]
-    if len(followers) > 1:
-        running = [one for one in followers if one.state == "running"]
-        followers = running or followers
+    followers = [Follower(run) for run in runs]  # whose recipe may be of another version
     terminal = console.is_terminal and not console.is_jupyter
     try:
         (_live if terminal else _lines)(followers, folder, console, sleep)

@@ -23,8 +23,8 @@ from or1lab.models import Model
 from or1lab.recipe import ROOT
 from or1lab.rollout.sampler import Asked, Response
 from or1lab.rollout.source import Source
-from or1lab.store import find_runs
 from or1lab.suites import Suite
+from or1lab.tracker import find_runs
 
 MODEL = Model("some/model", "some/model")
 K = 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 
 import pandas as pd
 import pytest
@@ -89,6 +90,20 @@ def test_watching_a_folder_prints_plain_lines_where_there_is_no_terminal(run):
     assert len(lines) == 2 and "running, step 1/8, reward 0.100" in lines[0] and "failed, step 2/8" in lines[1]
     assert str(other.folder) not in "".join(lines)  # it has ended before
 
+    step(run, 3)
+    run.update_manifest(status="running")
+    other.update_manifest(recipe=other.manifest["recipe"] | {"sharpness": 3})  # of another version, but it has ended
+    broken = run.folder.with_name("[broken]")
+    broken.mkdir()
+    (broken / "metrics.jsonl").write_text("")
+    console = screen(False)
+    watch.watch(run.folder.parent, console, sleep)
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].startswith(f"left out: {broken} has no manifest.json") and "failed, step 2/8" in lines[-1]
+    with pytest.raises(UsageError, match="another version"):
+        watch.watch(other.folder, console, sleep)
+
+    other.update_manifest(recipe=load_recipe("tiny").resolved())
     console = screen(False)
     watch.watch(other.folder, console, sleep)
     assert "finished, step 0/" in console.file.getvalue()
@@ -113,6 +128,24 @@ def test_a_silent_run_of_another_machine_counts_as_broken_off(run):
     for name in ("metrics.jsonl", "manifest.json"):
         os.utime(run.folder / name, (0, 0))
     assert one.state == "interrupted"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_watching_ends_when_the_folder_is_removed(run, terminal):
+    step(run, 1)
+    looks = []
+
+    def sleep(_: float) -> None:
+        looks.append(0)
+        if len(looks) == 1:  # as on a network: for a moment there is no manifest
+            (run.folder / "manifest.json").rename(run.folder / "aside")
+        assert len(looks) < 3, "it goes on"
+        if len(looks) == 2:
+            shutil.rmtree(run.folder)
+
+    console = screen(terminal)
+    watch.watch(run.folder, console, sleep)
+    assert len(looks) == 2 and "interrupted, step 1" in console.file.getvalue()
 
 
 def test_a_curve_spans_its_values():

@@ -8,12 +8,14 @@ import shutil
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from or1lab import doctor, launch, preflight, train
 from or1lab.errors import Or1labError, UsageError
+from or1lab.following import Follower
 from or1lab.launch import Place
 from or1lab.magic.checkpoints import SEAL
 from or1lab.recipe import ROOT, load_recipe
@@ -68,6 +70,24 @@ def compare(one: Run, other: Run) -> None:
     responses = [run.rollouts(step)["response"].tolist() for run in (one, other) for step in run.rollout_steps]
     half = len(responses) // 2
     assert half and responses[:half] == responses[half:]
+
+
+def test_steps_that_are_done_again_between_two_looks_are_told(monkeypatch, tmp_path):
+    recipe, looks, told = load_recipe("tiny"), iter(range(3)), []
+    run = Run.create(tmp_path, recipe=recipe.resolved())
+    follower = Follower(run, recipe.total_steps)
+
+    def sleep(_: float) -> None:
+        look = next(looks)
+        if look == 1:  # back to step 5, and on to step 12
+            run.truncate_after(5)
+        for step in (range(1, 11), range(6, 13), ())[look]:
+            run.log("step", step=step, loss=float("nan"), seconds=look)
+
+    monkeypatch.setattr(launch.time, "sleep", sleep)
+    process = SimpleNamespace(poll=lambda: 0 if len(told) > 10 else None)
+    launch._follow(process, follower, recipe, lambda record: told.append(record["step"]), False)
+    assert told == [*range(1, 11), *range(6, 13)]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
@@ -18,7 +19,8 @@ from or1lab.cli import app
 from or1lab.errors import Or1labError
 from or1lab.pack import pack
 from or1lab.recipe import load_recipe
-from or1lab.store import Run, find_runs
+from or1lab.store import Run
+from or1lab.tracker import find_runs
 
 
 @pytest.fixture
@@ -48,6 +50,15 @@ def test_a_packed_run_reads_like_the_run(run, tmp_path):
     assert packed.rollout_steps == [1, 2, 3]
     pd.testing.assert_frame_equal(packed.rollouts(2), run.rollouts(2).drop(columns=["prompt", "response", "gold"]))
     assert [r.folder for r in find_runs(tmp_path / "packed")] == [packed.folder]
+
+
+def test_comparing_reads_each_packed_file_once(run, tmp_path, monkeypatch):
+    reads = []
+    read = Run.read_frame
+    monkeypatch.setattr(Run, "read_frame", lambda self, path, *more: reads.append(path.name) or read(self, path, *more))
+    packed = Run.open(pack(run, tmp_path / "packed"))
+    assert reads.count("rollouts.parquet") == reads.count("evals.parquet") == 1
+    pd.testing.assert_frame_equal(packed.all_rollouts, pd.concat(map(packed.rollouts, (1, 2, 3)), ignore_index=True))
 
 
 def test_packing_again_changes_nothing_and_another_run_is_refused(run, tmp_path):
@@ -92,7 +103,28 @@ def test_the_command_names_what_is_left(run, tmp_path):
     assert len(told["packed"]) == 1
     why = {Path(folder).name: words for folder, words in told["left"].items()}
     assert why.pop("again").endswith("holds another run of this arm and seed; move it away")
-    assert why == {"b": "is interrupted", "A": "belongs to no experiment"}
+    assert "b is interrupted; only a finished run is packed" in why.pop("b")
+    assert "A belongs to no experiment" in why.pop("A") and not why
+
+
+def test_a_damaged_run_stays_and_the_others_are_packed(run, tmp_path, monkeypatch):
+    for seed, name in ((101, "b"), (102, "c")):
+        recipe = load_recipe("tiny", [f"seed={seed}"]).resolved()
+        extra = {"experiment": "study", "arm": "on-policy", "status": "finished"}
+        made = Run.create(tmp_path / "runs" / name, recipe=recipe, extra=extra)
+        made.log("step", step=1, lr=1e-4)
+        made.close()
+    (tmp_path / "runs" / "b" / "metrics.jsonl").write_text("{no json\n{}\n")
+    packed, left = packing.pack_all(tmp_path / "runs", tmp_path / "packed")
+    assert [folder.name for folder in packed] == ["seed-100", "seed-102"]
+    assert [Path(folder).name for folder in left] == ["b"] and "line 1 is broken" in next(iter(left.values()))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(packing, "_write", full)
+    with pytest.raises(Or1labError, match="no disk space left"):
+        packing.pack_all(tmp_path / "runs", tmp_path / "elsewhere")
 
 
 def test_what_a_killed_packing_left_is_no_run_and_goes(run, tmp_path, monkeypatch):

@@ -279,6 +279,14 @@ def test_wrong_folders_are_told_before_anything_runs(tmp_path):
         report.build(tmp_path, tmp_path, console=Console())
 
 
+def test_a_folder_that_cannot_be_written_costs_no_notebook(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(report, "executed", lambda *_: ran.append(0) or iter(()))
+    with pytest.raises(OSError, match="/proc/"):  # which is there, and in which not even root makes a file
+        report.build(tmp_path, Path("/proc/report.html"), console=Console())
+    assert not ran
+
+
 def test_the_command_builds_what_it_can_and_ends_with_1(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(report, "CHAPTERS", ("gone",))
     monkeypatch.setattr(

@@ -22,7 +22,7 @@ from or1lab.plots import card, style
 from or1lab.results import Shelf
 from or1lab.store import Run
 from or1lab.sweep_view import print_outcome
-from or1lab.tables import contrast, make_tables
+from or1lab.tables import _row, contrast, make_tables
 from tests.made_up import HASHES
 
 ARMS = {"on-policy": (0.7, 0.5), "off-policy": (0.6, 0.25)}  # arm -> accuracy, entropy
@@ -119,6 +119,21 @@ def test_arms_that_are_the_same_runs_are_not_compared(runs):
     both = pd.concat([frame[frame["arm"] == "on-policy"], same])
     assert "seed by seed the same numbers" in contrast(both, "on-policy", "off-policy")
     assert "seed by seed" not in contrast(both.assign(tokens=range(6)), "on-policy", "off-policy")
+
+
+def test_where_there_can_be_no_interval_the_table_says_why(runs):
+    """A run that has collapsed to an entropy of 0, and one of whose responses none was judged."""
+    frame = summaries(runs)
+    off = frame["arm"] == "off-policy"
+    collapsed = frame.assign(final_entropy=frame["final_entropy"].mask(off, 0.0))
+    line = contrast(collapsed, "on-policy", "off-policy")
+    assert "log ratio of final entropy (means 0.000 and 0.5" in line and "[no interval: 0 has no logarithm]" in line
+    assert contrast(frame, "on-policy", "off-policy").partition(";")[0] == line.partition(";")[0]
+    unjudged = frame.assign(final_accuracy=frame["final_accuracy"].mask(off & (frame["seed"] == 0)))
+    line = contrast(unjudged, "on-policy", "off-policy")
+    assert "and 0.710) [no interval: not a number in every run]" in line and "a factor of 0.50" in line
+    assert _row(collapsed[off])["final entropy (nats)"] == "0.000 [no interval: 0 has no logarithm]"
+    assert _row(unjudged[off])["final accuracy"].endswith(" [no interval: not a number in every run]")
 
 
 def test_a_single_run_has_no_interval_and_says_so(tmp_path):

@@ -8,17 +8,20 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from or1lab import store
 from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import ROOT, Recipe, recipe_hash
-from or1lab.store import Run, find_runs
+from or1lab.store import Run
+from or1lab.tracker import find_runs
 from tests.test_cli import call
 
 ENV = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -174,6 +177,13 @@ def test_status_tells_a_living_run_from_a_broken_one(run):
     assert run.status == "interrupted"
     run.update_manifest(status="finished")
     assert run.status == "finished"
+
+
+def test_two_who_look_do_not_take_each_other_for_a_living_run(run):
+    look = FileLock(run.folder / ".lock", thread_local=False)
+    look.acquire()
+    threading.Timer(0.03, look.release).start()
+    assert run.status == "interrupted"
 
 
 def test_lock_of_another_process_is_respected_and_dies_with_it(run):

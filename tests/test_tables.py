@@ -6,6 +6,7 @@ import io
 import json
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -274,6 +275,25 @@ def test_our_times_are_hours_of_a_thousand_steps_with_an_interval_over_runs(ours
     nine, short = paper_tables.time_of_rollouts(Measured(ours)).groups["ours"]
     assert [cell.text for cell in nine] == ["tiny T 128, 2 CPU threads", "128", "3.10", "–"]
     assert short[0].text == "tiny T 34, 2 CPU threads"
+
+
+def test_what_is_damaged_or_unjudged_is_left_out_with_a_warning(ours, tmp_path):
+    shutil.copytree(ours, tmp_path, dirs_exist_ok=True)
+    for name in ("unjudged", "torn"):
+        evaluation(tmp_path / name, "tiny", "tiny", np.ones((2, 2), dtype=bool))
+    shutil.rmtree(tmp_path / "unjudged" / "scores")
+    (tmp_path / "torn" / "manifest.json").write_text('{"suite": ')
+    with (tmp_path / "runs" / "4-34-0" / "metrics.jsonl").open("a") as file:
+        file.write("{no json\n")
+    with pytest.warns(UserWarning, match="left out: ") as told:
+        measured = Measured(tmp_path)
+        pd.testing.assert_frame_equal(measured.evaluations, Measured(ours).evaluations)
+        assert measured.times["runs"].tolist() == [2, 2, 1]
+    assert [next(name for name in ("torn", "unjudged", "4-34-0") if name in str(one.message)) for one in told] == [
+        "torn", "unjudged", "4-34-0",
+    ]  # fmt: skip
+    with pytest.warns(UserWarning, match="left out: "):
+        assert make_tables([], tmp_path, tmp_path / "out")
 
 
 def test_rows_of_one_quadruple_tell_their_group_size(ours):

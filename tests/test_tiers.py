@@ -16,11 +16,11 @@ from or1lab.figures import make_figures
 from or1lab.ledger import NOT_ASKED, NOT_RUN, ledger
 from or1lab.recipe import Recipe, load_recipe, recipe_hash
 from or1lab.registry import models
-from or1lab.store import find_runs
 from or1lab.studies import planned, studies
 from or1lab.sweep import run_sweep
 from or1lab.tables import make_tables
 from or1lab.tiers import TIERS, at_tier
+from or1lab.tracker import find_runs
 from tests.made_up import write_study
 from tests.test_run_statistics import made
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -126,6 +127,29 @@ def test_half_written_and_foreign_folders_are_named(root, or1lab):
             assert str(root / name) in err.replace("\n", "")
 
 
+def test_what_counts_as_a_run_is_the_same_for_lists_and_for_figures(root, or1lab, monkeypatch):
+    """Also where a manifest may not be read, and where a run died before it had one."""
+    died, closed, hidden = root / "died", root / "b" / "manifest.json", root / ".aside"
+    died.mkdir()
+    (died / "metrics.jsonl").write_text("")
+    shutil.copytree(root / "a", hidden)
+    read = Path.read_text
+
+    def guarded(path, *args, **kwargs):
+        if path == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", guarded)
+    found = tracker.find(root)
+    assert list(found.unreadable) == [str(closed.parent), str(died)]
+    with pytest.warns(UserWarning, match="left out: ") as told:
+        assert [run.folder for run in tracker.find_runs(root)] == [run.folder for run, _ in found.runs]
+    assert [str(one.message) for one in told] == [f"left out: {why}" for why in found.unreadable.values()]
+    assert [run.folder.name for run, _ in found.runs] == ["a", "c"]
+    assert or1lab("runs", "list", root)[0] == 0
+
+
 def test_a_run_of_another_version_is_named(root, or1lab):
     run = Run.open(root / "a")
     run.update_manifest(recipe=run.manifest["recipe"] | {"sharpness": 3})
@@ -146,6 +170,18 @@ def test_export_holds_recipes_and_all_metrics(root, or1lab):
         assert frame["eval/accuracy"].tolist() == pytest.approx([0.5, 0.6]) and "length/all" not in frame
     assert or1lab("runs", "list", root, "--export", root / "runs.xlsx")[0] == 2
     assert or1lab("runs", "list", root, "elsewhere")[0] == 2
+
+
+def test_what_a_run_does_not_have_is_exported_as_nothing(root):
+    """A knob of several types, and a list: missing where the recipe has other keys, None where it says so."""
+    rows = [{"run": "a", "mixed": 3, "list": [1, 2]}, {"run": "b", "mixed": "x"}, {"run": "c", "list": None}]
+    for ending, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
+        tracker.export(rows, root / f"runs.{ending}")
+        frame = read(root / f"runs.{ending}")
+        assert frame["mixed"].isna().tolist() == [False, False, True]
+        assert frame["list"].isna().tolist() == [False, True, True]
+        assert frame["mixed"].tolist()[:2] == ["3", "x"] and frame["list"][0] == "[1, 2]"
+    assert "nan" not in (root / "runs.csv").read_text()
 
 
 def test_a_narrow_terminal_keeps_the_names_of_runs(root):
