@@ -16,7 +16,9 @@ import typer
 
 from or1lab import cli
 from or1lab.errors import UsageError
-from or1lab.recipe import ROOT
+from or1lab.recipe import ROOT, load_recipe
+from or1lab.store import Run
+from or1lab.terminal import KEPT, RUNS, runs_at
 
 HEAVY = {"torch", "transformers", "trl", "vllm", "wandb"}
 SMALL = Path(__file__).parent / "small.yaml"
@@ -81,6 +83,30 @@ def test_a_locale_without_utf_8_costs_no_sign_and_no_command(encoding):
     text = done.stdout.decode(encoding)
     assert done.returncode == 0 and not done.stderr and ("−" in text) == (encoding == "utf-8")
     assert re.search(r"\[[−-]0\.\d+, \+0\.\d+\]", text) and "?" not in text
+
+
+@pytest.mark.parametrize("tier", ["tiny", "7b"])
+@pytest.mark.parametrize("command", ["claims", "report", "figures figure8", "tables table1"])
+def test_a_default_folder_of_runs_that_is_not_there_is_named(command, tier, or1lab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = or1lab(*command.split(), "--tier", tier)
+    assert code == 2 and f"there is no folder {RUNS if tier == '7b' else KEPT}:" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_which_folder_of_runs_is_the_default(or1lab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (RUNS / "evaluations").mkdir(parents=True)  # what an evaluation alone has left is no run
+    KEPT.mkdir(parents=True)
+    assert runs_at(None, "tiny") == runs_at(None, "tiny", of_study=True) == KEPT
+    Run.create(RUNS / "mine", recipe=load_recipe("tiny").resolved())
+    assert (runs_at(None, "tiny"), runs_at(None, "tiny", of_study=True)) == (RUNS, KEPT)
+    assert runs_at(None, "7b") == runs_at(None, "7b", of_study=True) == RUNS
+    assert runs_at(RUNS / "mine", "7b") == RUNS / "mine"
+    assert "no finished run of the experiment 'demo' in runs;" in or1lab("tables", "demo")[2]
+    KEPT.rmdir()
+    for command in ("claims", "report"):
+        assert f"there is no folder {KEPT}:" in or1lab(command)[2]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -183,8 +209,6 @@ def test_a_model_folder_without_a_tokenizer_is_named(or1lab, tmp_path):
 
 
 def test_a_run_folder_is_not_trained_over(or1lab, tmp_path):
-    from or1lab.recipe import load_recipe
-    from or1lab.store import Run
 
     Run.create(tmp_path / "run", recipe=load_recipe(SMALL).resolved())
     code, _, err = or1lab("train", str(SMALL), "--out", str(tmp_path / "run"))
