@@ -135,13 +135,15 @@ def preview(
     if json:
         print_json(rows)
         return
+    from or1lab.data_view import safe
+
     for row in rows:
-        verdict = "[green]right[/]" if row["correct"] else "[red]wrong[/]"
-        console.rule(f"{row['problem_id']}: {verdict} ({row['reason']}), {row['length']} tokens")
-        console.print(row["prompt"], style="bold", markup=False, highlight=False)
-        console.print(row["response"], markup=False, highlight=False)
+        told = _verdict(row["correct"], row["reason"])
+        console.rule(Text.assemble(safe(row["problem_id"]), ": ", told, f", {row['length']} tokens"))
+        console.print(safe(row["prompt"]), style="bold", markup=False, highlight=False)
+        console.print(safe(row["response"]), markup=False, highlight=False)
         if row["gold"]:
-            console.print(f"gold: {row['gold']}", style="dim", markup=False)
+            console.print(safe(f"gold: {row['gold']}"), style="dim", markup=False)
         if row.get("total"):
             console.print(f"{row['passed']} of {row['total']} tests passed", style="dim", highlight=False)
 
@@ -272,7 +274,7 @@ def verify_math(
     from or1lab.rewards.math import verify_math as judge
 
     verdict = judge(verify.as_response(pred), gold, timeout=timeout)
-    told = f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})"
+    told = _verdict(verdict.correct, verdict.reason)
     answer({"correct": verdict.correct, "reason": verdict.reason}, json, lambda: console.print(told))
 
 
@@ -300,11 +302,18 @@ def verify_code(
     if json:
         print_json({**asdict(verdict), "sandbox": layers})
     elif not is_error(verdict):
-        console.print(f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})")
+        console.print(_verdict(verdict.correct, verdict.reason))
         console.print(f"{verdict.passed} of {verdict.total} tests passed", highlight=False)
         console.print(f"sandbox: {', '.join(name for name, on in layers.items() if on)}", highlight=False)
     if is_error(verdict):
         raise Or1labError(f"no verdict on {solution}: {verdict.reason.removeprefix('error: ')}")
+
+
+def _verdict(correct: bool, reason: str) -> Text:
+    """In colour; a reason can hold what a model wrote, which is no markup."""
+    from or1lab.data_view import safe
+
+    return Text.assemble(("right", "green") if correct else ("wrong", "red"), safe(f" ({reason})"))
 
 
 def _report(report: Any, page: str, markdown: Path | None, json: bool) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import typer
 
@@ -224,6 +225,21 @@ def test_show_prints_values_with_origin_and_the_arithmetic(or1lab):
     assert "paper" in shown["origin"]["clip_low"]["source"]
     code, out, _ = or1lab("show", "tiny", "D_T=2")
     assert "N_SGD = (16 / 2) x 1 = 8 (off-policy)" in out
+
+
+@pytest.mark.parametrize("text", ["amc[test]", "x[/tmp]", "red \x1b[31m"])
+def test_what_a_model_or_a_data_set_says_is_neither_markup_nor_control(text, or1lab, monkeypatch, tmp_path):
+    from or1lab import train
+
+    row = {"problem_id": text, "prompt": text, "response": text, "gold": text, "reason": text, "correct": True}
+    monkeypatch.setattr(train, "preview", lambda *_: [row | {"length": 3}])
+    shown = text.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
+    code, out, err = or1lab("preview", str(SMALL))
+    assert code == 0 and not err and out.count(shown) == 5 and "\x1b" not in out
+    run = Run.create(tmp_path / "run", recipe=load_recipe("tiny").resolved())
+    run.write_rollouts(1, pd.DataFrame([row]))
+    code, out, err = or1lab("runs", "show", str(tmp_path / "run"))
+    assert code == 0 and not err and out.count(shown) == 3 and "\x1b" not in out
 
 
 def test_preview_and_train_through_the_command_line(engine, or1lab, tmp_path, monkeypatch):
