@@ -109,8 +109,8 @@ def accuracy_gain(run: Records, begin: float, end: float) -> float:
 
 
 def stage_2_accuracy(run: Records) -> float:
-    """Mean accuracy over the second stage."""
-    return float(run.accuracy[run.recipe.stages[0].steps :].mean())
+    """Mean accuracy over the second stage, which begins before its planned step where the first has converged."""
+    return float(run.accuracy[int((run.steps["stage"] == 0).sum()) :].mean())
 
 
 def accuracy_at_limit(run: Records, limit: int) -> float:

@@ -171,7 +171,7 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
             for seed, run in runs.items():
                 measured = shelf.measured(run)
                 rows += [[place, "ours", arm, seed, *point] for point in points(curve, measured, limits)]
-                switches[place].update(np.cumsum([stage.steps for stage in measured.recipe.stages])[:-1].tolist())
+                switches[place].update(measured.steps.groupby("stage")["step"].max().tolist()[:-1])
                 if measured.recipe.entropy not in ("none", "constant"):
                     targets.add(measured.recipe.tgt_ent)
             seeds.setdefault(arm, len(runs))
