@@ -125,10 +125,12 @@ class Screen:
             self.live.stop()
 
     def started(self, outcome: Outcome) -> None:
+        """Say that a job was queued or started."""
         begun = "queued" if outcome.state == "queued" else "started"
         self._say(f"{outcome.job.name}: {begun}, log {outcome.job.log}")
 
     def ended(self, outcome: Outcome) -> None:
+        """Say how a job ended, and why."""
         why = f": {outcome.error}" if outcome.error else ""
         line = f"{outcome.job.name}: {outcome.state} after {duration(outcome.seconds or 0)}{why}"
         if outcome.state == "failed":  # at once, above the table: the end may be hours away
