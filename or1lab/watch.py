@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from or1lab import tracker
-from or1lab.data_view import safe
+from or1lab.data_view import BARS, safe
 from or1lab.errors import UsageError
 from or1lab.following import TIMES, Follower
 from or1lab.manifest import MANIFEST
@@ -20,7 +20,7 @@ from or1lab.terminal import right
 from or1lab.tracking import PLAIN_EVERY, describe, duration, number
 
 REFRESH = 1.0  # seconds between looks into the run folders
-BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"  # the latter where a terminal has only ASCII
+PLAIN_BARS = "_.-=+*#@"  # where a terminal has only ASCII
 CURVE, ANSWER = 24, 300  # characters of a curve, of a response
 ROWS = {  # metric -> its name, and its form
     "reward/mean": ("reward", ".3f"), "eval/accuracy": ("test accuracy", ".3f"),
