@@ -17,7 +17,7 @@ from or1lab.errors import UsageError
 from or1lab.following import TIMES, Follower
 from or1lab.manifest import MANIFEST
 from or1lab.terminal import right
-from or1lab.tracking import PLAIN_EVERY, describe, duration, number
+from or1lab.tracking import PLAIN_EVERY, describe, duration, formatted
 
 REFRESH = 1.0  # seconds between looks into the run folders
 PLAIN_BARS = "_.-=+*#@"  # where a terminal has only ASCII
@@ -90,7 +90,7 @@ def _lines(followers: Sequence[Follower], root: Path, console: Console, sleep: C
 def line(one: Follower, state: str) -> str:
     """A run in a line: its newest numbers and the time left."""
     record = {name: one.newest(name) for name in (*ROWS, *TIMES)}
-    more = ", ".join(f"{ROWS[name][0]} {number(record[name], ROWS[name][1])}" for name in list(ROWS)[3:6])
+    more = ", ".join(f"{ROWS[name][0]} {formatted(record[name], ROWS[name][1])}" for name in list(ROWS)[3:6])
     left = f", {duration(one.left)} left" if state == "running" and one.left is not None else ""
     return f"{state}, step {one.step}/{one.total}, {describe(record)}, {more}{left}"
 
@@ -104,7 +104,7 @@ def page(one: Follower, console: Console) -> RenderableType:
     for name, (word, form) in ROWS.items():
         values = one.values(name)
         if values:
-            table.add_row(word, number(values[-1], form), curve(values, PLAIN_BARS if ascii_only else BARS))
+            table.add_row(word, formatted(values[-1], form), curve(values, PLAIN_BARS if ascii_only else BARS))
     times = {name.partition("/")[2]: one.newest(name) for name in TIMES}
     told = ", ".join(f"{name} {value:.2f}" for name, value in times.items() if value is not None)
     step, sampled = one.answers
@@ -128,7 +128,7 @@ def overview(followers: Sequence[Follower], root: Path) -> Table:
     names = ("reward/mean", "entropy/rollout", "entropy/alpha", "groups/kept_frac", "length/truncated_frac")
     for one in followers:
         state = one.state
-        values = [number(one.newest(name), ".4f" if name == "entropy/alpha" else ".2f") for name in names]
+        values = [formatted(one.newest(name), ".4f" if name == "entropy/alpha" else ".2f") for name in names]
         left = duration(one.left) if state == "running" and one.left is not None else state
         table.add_row(str(one.run.folder.relative_to(root)), f"{one.step}/{one.total}", *values, left)
     return table
