@@ -32,7 +32,7 @@ def figures(
 
     folder = runs_at(results, tier)
     if names_only:
-        listed = drawing.listed(folder, tier)
+        listed = drawing.listed(folder, tier, names or ())
         if json:
             print_json([{"name": name, "shows": shows, "runs": runs} for name, shows, runs in listed])
             return

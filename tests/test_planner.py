@@ -387,6 +387,7 @@ def test_lengths_come_from_the_law_or_from_a_run(tmp_path):
         ("7b --gpus 8xH100 --nodes 0", "at least one GPU"),
         ("7b --gpus 256xH800 --nodes 32", "give 8xH800"),
         ("7b --gpus 8xH100 --tp 3", "1, 2, 4, 7"),
+        ("7b --gpus 8xH100 --tp 0", "'--tp'"),
         ("7b --gpus 9xH100 --tp 2", "divide the 9"),
         ("7b --gpus 8xH100 --server 8", "leaves none to train on"),
         ("7b --gpus 8xH100 --server 4 --sleep", "its own"),
