@@ -51,17 +51,18 @@ def or1lab(monkeypatch, capsys):
     return lambda *arguments: call(*arguments, monkeypatch=monkeypatch, capsys=capsys)
 
 
-def loaded_by(*arguments: str) -> set[str]:
-    """Heavy packages that a command imports."""
+def loaded_by(*arguments: str, code: int = 0) -> set[str]:
+    """Heavy packages that a command imports which ends with this exit code."""
     script = (
-        "import sys, contextlib, io\n"
+        "import atexit, sys\n"
         "from or1lab import cli\n"
         f"sys.argv = {['or1lab', *arguments]!r}\n"
-        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): cli.main()\n"
-        "print(*(name.partition('.')[0] for name in sys.modules))"
+        "atexit.register(lambda: print('', *(name.partition('.')[0] for name in sys.modules), sep='\\n'))\n"
+        "cli.main()"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
-    return HEAVY & set(done.stdout.split())
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code, done.stderr
+    return HEAVY & set(done.stdout.splitlines())
 
 
 def test_help_answers_at_once_and_lists_every_command():
@@ -119,15 +120,23 @@ def test_every_command_teaches_by_example(command, or1lab):
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--help", "show tiny", "runs list", "runs watch nothing", "runs gc nothing --checkpoints none",
-     "sweep demo --dry-run", "figures nothing", "tables nothing",
-     "report --results nothing", "doctor --quick", "suites", "suites --models", "plan tiny",
-     "verify math --gold 5 --pred 5", "data stats --help", "data show nothing", "evaluate --help", "evaluate tiny",
-     "data curate --help",
-     "data curate nothing --out here --stages dedup"],
+    ["--help", "show tiny", "runs list", "runs watch experiments/results/kl/none/seed-100",
+     "runs gc experiments/results/kl --checkpoints none --dry-run", "sweep demo --dry-run",
+     "figures figure8 --results experiments/results --out {tmp}",
+     "tables table1 --results experiments/results --out {tmp}", "doctor --quick", "suites", "suites --models",
+     "plan tiny", "verify math --gold 5 --pred 5", "data stats --help", "data show {tmp}/problems.jsonl",
+     "evaluate --help", "data curate --help"],
+)  # fmt: skip
+def test_light_commands_import_nothing_heavy(arguments, tmp_path):
+    (tmp_path / "problems.jsonl").write_text('{"id": "a", "domain": "math", "prompt": "?", "gold": "1"}\n')
+    assert loaded_by(*arguments.format(tmp=tmp_path).split()) == set()
+
+
+@pytest.mark.parametrize(
+    "arguments", ["report --results nothing", "evaluate tiny", "data curate nothing --out here --stages dedup"]
 )
-def test_light_commands_import_nothing_heavy(arguments):
-    assert loaded_by(*arguments.split()) == set()
+def test_wrong_use_of_a_command_that_does_more_is_told_before_anything_heavy_is_imported(arguments):
+    assert loaded_by(*arguments.split(), code=2) == set()
 
 
 @pytest.mark.parametrize(
@@ -144,6 +153,8 @@ def test_light_commands_import_nothing_heavy(arguments):
         (("tables", "dmo"), 2, "did you mean 'demo'"),
         (("show", "tiny", "D_TT=3"), 2, "tiny.yaml with D_TT=3: "),
         (("figures", "demo", "--results", "nowhere"), 2, "or1lab sweep demo"),
+        (("figures", "nosuch", "--list"), 2, "no figure 'nosuch'"),
+        (("runs", "list", "docs", "--experiment", "demo"), 2, "no experiment 'demo'; there are none"),
         (("figures", "--results", "nowhere"), 2, "there is no folder nowhere"),
         (("tables", "--results", "nowhere"), 2, "there is no folder nowhere"),
         (("claims", "--results", "nowhere"), 2, "there is no folder nowhere"),
