@@ -15,7 +15,7 @@ from rich.text import Text
 
 from or1lab.errors import check_names
 from or1lab.process import without_collection
-from or1lab.terminal import KEPT, RUNS, Json, Tier, console, print_json, runs_or_kept
+from or1lab.terminal import Json, OfStudy, Tier, console, print_json, runs_at
 
 if TYPE_CHECKING:
     from or1lab.claims import Claim
@@ -42,9 +42,7 @@ EFFECTS = (
 @without_collection()
 def claims(
     ids: Annotated[list[str] | None, typer.Argument(help="Claims to tell of run by run; default the ledger.")] = None,
-    results: Annotated[
-        Path | None, typer.Option(help=f"Folder of runs; default {KEPT}, and {RUNS} at the tier of a real model.")
-    ] = None,
+    results: OfStudy = None,
     tier: Tier = "tiny",
     json: Json = False,
 ) -> None:
@@ -53,7 +51,7 @@ def claims(
     from or1lab.claims import load_claims, load_follow_ups
     from or1lab.ledger import ledger
 
-    results = runs_or_kept(results, KEPT if tier == "tiny" else RUNS)
+    results = runs_at(results, tier, of_study=True)
     check_names(ids or [], [claim.id for claim in load_claims() + load_follow_ups()], "claim")
     entries = ledger(results, tier=tier)
     chosen = [entry for entry in entries if entry.claim.id in (ids or [entry.claim.id])]

@@ -22,7 +22,7 @@ from or1lab.evaluate_cli import evaluate, suites
 from or1lab.figures_cli import figures
 from or1lab.plan_cli import plan
 from or1lab.process import without_collection
-from or1lab.terminal import Json, Results, Tier, answer, console, print_json, printable_anywhere, runs_or_kept
+from or1lab.terminal import RUNS, Json, OfStudy, Results, Tier, answer, console, print_json, printable_anywhere, runs_at
 
 app = typer.Typer(
     name="or1lab",
@@ -93,7 +93,7 @@ def train(
     from or1lab.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
-    folder = out or Path("runs") / (loaded.name or "run") / f"seed-{loaded.seed}"
+    folder = out or RUNS / (loaded.name or "run") / f"seed-{loaded.seed}"
     from or1lab import launch, preflight
 
     if nodes > 1 and not main:
@@ -135,13 +135,15 @@ def preview(
     if json:
         print_json(rows)
         return
+    from or1lab.data_view import safe
+
     for row in rows:
-        verdict = "[green]right[/]" if row["correct"] else "[red]wrong[/]"
-        console.rule(f"{row['problem_id']}: {verdict} ({row['reason']}), {row['length']} tokens")
-        console.print(row["prompt"], style="bold", markup=False, highlight=False)
-        console.print(row["response"], markup=False, highlight=False)
+        told = _verdict(row["correct"], row["reason"])
+        console.rule(Text.assemble(safe(row["problem_id"]), ": ", told, f", {row['length']} tokens"))
+        console.print(safe(row["prompt"]), style="bold", markup=False, highlight=False)
+        console.print(safe(row["response"]), markup=False, highlight=False)
         if row["gold"]:
-            console.print(f"gold: {row['gold']}", style="dim", markup=False)
+            console.print(safe(f"gold: {row['gold']}"), style="dim", markup=False)
         if row.get("total"):
             console.print(f"{row['passed']} of {row['total']} tests passed", style="dim", highlight=False)
 
@@ -161,7 +163,7 @@ def sweep(
     jobs: Annotated[int, typer.Option(min=1, help="Jobs side by side.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Skip finished runs, go on with broken ones.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid and start nothing.")] = False,
-    out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Where run folders go.")] = RUNS,
     pack: Annotated[
         Path | None,
         typer.Option(help="For 'study' or a folder of experiments: runs are packed into it, those in it skipped."),
@@ -220,7 +222,7 @@ def tables(
     """Tables of experiments and of the paper, with our numbers beside its own: markdown (printed), HTML and LaTeX."""
     from or1lab import tables as making
 
-    folder = runs_or_kept(results)
+    folder = runs_at(results, tier)
     written = making.make_tables(names or [], folder, out, tier)
     if json:
         print_json({str(path): text for path, text in written.items()})
@@ -234,7 +236,7 @@ app.command("claims", epilog="Example: or1lab claims sgd-end --results experimen
 
 @app.command(epilog="Example: or1lab report --results experiments/results --out report.html")
 def report(
-    results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("experiments/results"),
+    results: OfStudy = None,
     tier: Tier = "tiny",
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     jobs: Annotated[int, typer.Option(min=1, help="Notebooks executed side by side.")] = 2,
@@ -244,7 +246,8 @@ def report(
     and limits. It opens without a network and prints well; what has no runs yet is named on it."""
     from or1lab import report as reports
 
-    made = reports.build(results, out, tier=tier, jobs=jobs, console=Console(stderr=json))
+    folder = runs_at(results, tier, of_study=True)
+    made = reports.build(folder, out, tier=tier, jobs=jobs, console=Console(stderr=json))
     answer(asdict(made), json, lambda: reports.show(made, console))
     raise typer.Exit(int(bool(made.failed)))
 
@@ -271,7 +274,7 @@ def verify_math(
     from or1lab.rewards.math import verify_math as judge
 
     verdict = judge(verify.as_response(pred), gold, timeout=timeout)
-    told = f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})"
+    told = _verdict(verdict.correct, verdict.reason)
     answer({"correct": verdict.correct, "reason": verdict.reason}, json, lambda: console.print(told))
 
 
@@ -299,11 +302,18 @@ def verify_code(
     if json:
         print_json({**asdict(verdict), "sandbox": layers})
     elif not is_error(verdict):
-        console.print(f"{'[green]right[/]' if verdict.correct else '[red]wrong[/]'} ({verdict.reason})")
+        console.print(_verdict(verdict.correct, verdict.reason))
         console.print(f"{verdict.passed} of {verdict.total} tests passed", highlight=False)
         console.print(f"sandbox: {', '.join(name for name, on in layers.items() if on)}", highlight=False)
     if is_error(verdict):
         raise Or1labError(f"no verdict on {solution}: {verdict.reason.removeprefix('error: ')}")
+
+
+def _verdict(correct: bool, reason: str) -> Text:
+    """In colour; a reason can hold what a model wrote, which is no markup."""
+    from or1lab.data_view import safe
+
+    return Text.assemble(("right", "green") if correct else ("wrong", "red"), safe(f" ({reason})"))
 
 
 def _report(report: Any, page: str, markdown: Path | None, json: bool) -> None:

@@ -33,4 +33,5 @@ def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
     known = list(known)
     for name in names:
         if name not in known:
-            raise UsageError(f"no {kind} '{name}'{did_you_mean(name, known)}; there are: {', '.join(known)}")
+            there = f"are: {', '.join(known)}" if known else "are none"
+            raise UsageError(f"no {kind} '{name}'{did_you_mean(name, known)}; there {there}")

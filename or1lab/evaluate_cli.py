@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from or1lab.errors import Or1labError, UsageError
-from or1lab.terminal import Json, answer, console, print_json
+from or1lab.terminal import RUNS, Json, answer, console, print_json
 
 
 def evaluate(
@@ -116,7 +116,7 @@ def _evaluate(
     from or1lab.suites import load_suite
 
     suite, model = load_suite(suite_name, options), named(name, how["endpoint"])
-    folder, bar = out or Path("runs") / "evaluations" / model.label / suite.name, Bar(screen)
+    folder, bar = out or RUNS / "evaluations" / model.label / suite.name, Bar(screen)
     screen.out(f"{name} on {suite.title}: k = {suite.k}, into {folder}", highlight=False)
     try:
         done = run(model, suite, out=folder, watch=bar, **how)

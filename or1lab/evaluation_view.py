@@ -62,7 +62,7 @@ def show(summary: dict[str, Any], console: Console) -> None:
     table = Table("estimate", *numbers, "interval over", title=title, title_justify="left", title_style="bold")
     for row in summary["estimates"]:
         bounds = interval(row["low"], row["high"], row["unit"])
-        table.add_row(row["name"], number(row["value"], row["unit"]), bounds, OVER[row["over"]])
+        table.add_row(row["name"], with_unit(row["value"], row["unit"]), bounds, OVER[row["over"]])
     console.print(table)
     for line in (MEANING, *settings(summary)):
         console.out(line, highlight=False)
@@ -104,8 +104,8 @@ def _show_bands(bands: dict[str, Any], console: Console) -> None:
     table = Table(bands["by"], *right(*numbers, no_wrap=True))
     for row in bands["rows"]:
         table.add_row(
-            row["name"], str(row["problems"]), number(row["value"], "share"),
-            interval(row["low"], row["high"], "share"), percent(row["truncated"]), number(row["length"], "tokens"),
+            row["name"], str(row["problems"]), with_unit(row["value"], "share"),
+            interval(row["low"], row["high"], "share"), percent(row["truncated"]), with_unit(row["length"], "tokens"),
         )  # fmt: skip
     console.print(table)
 
@@ -131,7 +131,7 @@ def show_compared(one: Evaluation, two: Evaluation, found: Paired, unlike: list[
         console.out(f"they differ in more than the model: {', '.join(unlike)}", style="yellow", highlight=False)
 
 
-def number(value: float | None, unit: str) -> str:
+def with_unit(value: float | None, unit: str) -> str:
     """A share as percent, tokens as they are; '-' where there is no number."""
     if value is None:
         return "-"
@@ -145,4 +145,4 @@ def percent(share: float) -> str:
 
 def interval(low: float | None, high: float | None, unit: str) -> str:
     """Both bounds in brackets; '-' for one that is not known."""
-    return f"[{number(low, unit)}, {number(high, unit)}]"
+    return f"[{with_unit(low, unit)}, {with_unit(high, unit)}]"

@@ -6,7 +6,7 @@ numbers, with ours over them."""
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -58,16 +58,17 @@ def prepared(name: str, measured: Measured, shelf: Shelf) -> tuple[pd.DataFrame,
     return study_figures.data(name, shelf), draw
 
 
-def listed(folder: Path, tier: str = TINY) -> list[tuple[str, str, str]]:
-    """Every figure: its name, what it shows, and of a study how many of its runs are finished below
-    `folder`."""
-    shelf, table = Shelf(folder, tier), study_figures.table()
+def listed(folder: Path, tier: str = TINY, names: Sequence[str] = ()) -> list[tuple[str, str, str]]:
+    """The named figures (none named: all): name, what it shows, and of a study how many of its runs are finished below
+    `folder`. Raises UsageError for an unknown figure or tier."""
+    shelf, table, titles = Shelf(folder, tier), study_figures.table(), captions.titles()
+    check_names(names, titles, "figure")
     there: dict[str, str] = {}
     for name in study_figures.names():
         if is_at(claims.study(own := table.study(name)), tier):
             arms, experiment = shelf.arms(own), claims.study(own, tier)
             there[name] = f"{sum(map(len, arms.values()))} of {len(experiment.arms) * len(experiment.seeds)}"
-    return [(name, title, there.get(name, "")) for name, title in captions.titles().items()]
+    return [(name, title, there.get(name, "")) for name, title in titles.items() if name in (names or titles)]
 
 
 def _job(name: str, out: Path, measured: Measured, shelf: Shelf, width: float) -> Job:

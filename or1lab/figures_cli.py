@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from or1lab.process import without_collection
-from or1lab.terminal import Json, Results, Tier, console, print_json, runs_or_kept
+from or1lab.terminal import Json, Results, Tier, console, print_json, runs_at
 
 
 @without_collection()
@@ -30,9 +30,9 @@ def figures(
     inches every panel has a row of its own; a figure of many panels is then longer than a page."""
     from or1lab import figures as drawing
 
-    folder = runs_or_kept(results)
+    folder = runs_at(results, tier)
     if names_only:
-        listed = drawing.listed(folder, tier)
+        listed = drawing.listed(folder, tier, names or ())
         if json:
             print_json([{"name": name, "shows": shows, "runs": runs} for name, shows, runs in listed])
             return

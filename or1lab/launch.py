@@ -133,7 +133,7 @@ def _meet(place: Place) -> None:
     if place.nodes == 1:
         return
     host, _, port = place.main.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UsageError(f"--main '{place.main}': host:port of the first node is wanted, as node-0:29500")
     if place.node_rank == 0:
         with socket.socket() as probe:

@@ -17,7 +17,7 @@ def plan(
     ] = None,
     gpus: Annotated[str, typer.Option(help="How many of which, as 8xH100; cpu: this machine.")] = "cpu",
     nodes: Annotated[int | None, typer.Option(help="Nodes; --gpus then counts those of one.")] = None,
-    tp: Annotated[int | None, typer.Option(help="GPUs of an engine; default the fewest that fit.")] = None,
+    tp: Annotated[int | None, typer.Option(min=1, help="GPUs of an engine; default the fewest that fit.")] = None,
     sleep: Annotated[
         bool | None,
         typer.Option("--sleep/--no-sleep", help="The engine frees its memory in the update; default if needed."),

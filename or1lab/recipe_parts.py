@@ -29,6 +29,8 @@ class Part(Strict):
 
 
 class Data(Strict):
+    """Problems to train on and held-out ones: of one source, or of a mix."""
+
     source: str | None = knob(
         "tiny", "'tiny', 'smol', 'functions', a file of problems, or a published set by its name", "ours"
     )
@@ -63,6 +65,7 @@ class Data(Strict):
 
     @property
     def parts(self) -> tuple[Part, ...]:
+        """The mix, or the one source as a mix of itself."""
         return self.mix or (Part(source=self.source or "", options=self.options),)
 
 
@@ -105,6 +108,8 @@ class Rollout(Strict):
 
 
 class Eval(Strict):
+    """When a run is evaluated, on how many held-out problems, and how their answers are sampled."""
+
     every: int = knob(20, "training steps between evaluations; 0 = only the last", "released code", ge=0)
     problems: Positive = knob(128, "held-out problems per evaluation", "ours")
     k: Positive = knob(8, "samples per problem", "released code: n_val 8")

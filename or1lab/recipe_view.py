@@ -57,7 +57,7 @@ def _covers(set_keys: Iterable[str], key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in set_keys)
 
 
-def flatten(model: BaseModel, prefix: str = "") -> list[tuple[str, Any, str, str]]:
+def leaves(model: BaseModel, prefix: str = "") -> list[tuple[str, Any, str, str]]:
     """(dotted key, value, default's source, description) of every knob, in the order of the model."""
     rows: list[tuple[str, Any, str, str]] = []
     for name, field in type(model).model_fields.items():
@@ -65,10 +65,10 @@ def flatten(model: BaseModel, prefix: str = "") -> list[tuple[str, Any, str, str
         extra = field.json_schema_extra
         source = str(extra.get("source", "")) if isinstance(extra, dict) else ""
         if isinstance(value, BaseModel):
-            rows += flatten(value, f"{prefix}{name}.")
+            rows += leaves(value, f"{prefix}{name}.")
         elif name == "stages":
             for i, stage in enumerate(value):
-                rows += [row for row in flatten(stage, f"stages.{i}.") if row[1] is not None]
+                rows += [row for row in leaves(stage, f"stages.{i}.") if row[1] is not None]
         else:
             if name == "mix":
                 value = [part.model_dump(exclude_unset=True) for part in value]
@@ -87,7 +87,7 @@ def rows(name: str, overrides: list[str]) -> tuple[Recipe, list[dict[str, Any]]]
             if key.startswith(f"{knob}."):
                 comments.setdefault(knob, comments[key])
     table = []
-    for key, value, source, what in flatten(recipe):
+    for key, value, source, what in leaves(recipe):
         if _covers(overridden, key):
             set_by, why = "command line", ""
         elif key in comments:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from or1lab import paper
 from or1lab.errors import UsageError, did_you_mean
 from or1lab.recipe import ROOT, read_yaml
 from or1lab.recipe_errors import checked
@@ -20,7 +21,6 @@ from or1lab.recipe_parts import Positive, Strict
 from or1lab.suites import load_suite
 
 MODELS = ROOT / "experiments" / "models.yaml"
-RESULTS = ROOT / "experiments" / "paper" / "results.yaml"
 SOURCES = ("table-13", "readme")  # whose row counts; what others print of the same cell is a note
 
 
@@ -88,29 +88,29 @@ class Comparison:
 @functools.cache
 def models() -> dict[str, ModelEntry]:
     """key -> model, in the order of the registry. Raises UsageError for an entry that is none."""
-    paper = read_yaml(RESULTS)
+    reported = paper.load("results")
     found = {}
     for key, plain in read_yaml(MODELS).items():
-        rows = [row for source in SOURCES for row in paper["results"] if (row["source"], row["model"]) == (source, key)]
+        rows = [row for source in SOURCES for row in paper.results(source) if row["model"] == key]
         if not rows:
-            raise UsageError(f"{MODELS.name}: nothing is reported of '{key}' in {RESULTS.name}")
+            raise UsageError(f"{MODELS.name}: nothing is reported of '{key}' in results.yaml")
         entry = {
             "key": key,
             "name": rows[0]["name"],
-            **paper["protocol"],
+            **reported["protocol"],
             **plain,
-            "reported": _reported(rows[0], paper),
+            "reported": _reported(rows[0], reported),
         }
         found[key] = checked(ModelEntry, entry, f"{MODELS.name}, {key}")
     return found
 
 
-def _reported(row: Mapping[str, Any], paper: Mapping[str, Any]) -> dict[str, Reported]:
-    source = paper["sources"][row["source"]]
+def _reported(row: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Reported]:
+    source = told["sources"][row["source"]]
     found = {}
-    for suite, settings in paper["suites"].items():
+    for suite, settings in told["suites"].items():
         cell = (row["model"], suite)
-        notes = [one["note"] for one in paper["contradictions"] if (one["model"], one["suite"]) == cell]
+        notes = [one["note"] for one in told["contradictions"] if (one["model"], one["suite"]) == cell]
         notes += [source["note"]] if "note" in source else []
         if row[suite] is not None:
             where = {"place": source["place"], "read": source["read"], "notes": tuple(notes)}

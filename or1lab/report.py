@@ -27,8 +27,8 @@ from or1lab.errors import UsageError
 from or1lab.ledger import ledger
 from or1lab.manifest import write_atomic
 from or1lab.recipe import ROOT
+from or1lab.results import Shelf
 from or1lab.store import Run
-from or1lab.study_figures import Shelf
 from or1lab.tiers import option
 from or1lab.tracking import duration
 from or1lab.world import CLAIMS, FOLLOW_UPS, WORLD, content_hash

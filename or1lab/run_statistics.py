@@ -43,6 +43,7 @@ class Records:
 
     @classmethod
     def of(cls, run: Run) -> Records:
+        """Those of a run. Raises as `Run.metrics`; its samples are read when they are asked for."""
         metrics = run.metrics
         steps, evals = metrics[metrics["kind"] == "step"], metrics[metrics["kind"] == "eval"]
         return cls(run.recipe, steps, evals, lambda: run.main_evals)
@@ -55,6 +56,7 @@ class Records:
 
     @property
     def last_step(self) -> int:
+        """The newest training step, from 1."""
         return int(self.steps["step"].iloc[-1])
 
     @cached_property
@@ -109,8 +111,8 @@ def accuracy_gain(run: Records, begin: float, end: float) -> float:
 
 
 def stage_2_accuracy(run: Records) -> float:
-    """Mean accuracy over the second stage."""
-    return float(run.accuracy[run.recipe.stages[0].steps :].mean())
+    """Mean accuracy over the second stage, which begins before its planned step where the first has converged."""
+    return float(run.accuracy[int((run.steps["stage"] == 0).sum()) :].mean())
 
 
 def accuracy_at_limit(run: Records, limit: int) -> float:

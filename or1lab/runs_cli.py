@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from or1lab.errors import UsageError
-from or1lab.terminal import RUNS, Json, answer, console, print_json
+from or1lab.terminal import KEPT, RUNS, Json, answer, console, print_json
 
 app = typer.Typer(no_args_is_help=True, help="Look at runs, compare, export and tidy them.", rich_markup_mode="rich")
 
@@ -88,7 +88,7 @@ def runs_watch(
 @app.command("pack", epilog="Example: or1lab runs pack runs/sgd_steps --out experiments/results")
 def runs_pack(
     root: Annotated[Path, typer.Argument(help="Run folder, or a folder of them.")],
-    out: Annotated[Path, typer.Option(help="Where packed runs go.")] = Path("experiments/results"),
+    out: Annotated[Path, typer.Option(help="Where packed runs go.")] = KEPT,
     json: Json = False,
 ) -> None:
     """Keep finished runs as small files that figures, tables and claims read like run folders.

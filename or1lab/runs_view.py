@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from or1lab import tracker
 from or1lab.comparison import compare as compared
@@ -89,7 +90,7 @@ def show(folder: Path, console: Console, emit: Emit) -> None:
     steps = run.rollout_steps
     response = run.rollouts(steps[-1]).iloc[0].to_dict() if steps else {}
     if "response" in response:
-        console.rule(f"a response of step {steps[-1]}: {response['reason']}")
+        console.rule(Text(safe(f"a response of step {steps[-1]}: {response['reason']}")))
         console.print(safe(f"{response['prompt']}\n{response['response']}"), markup=False, highlight=False)
 
 

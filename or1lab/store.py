@@ -292,10 +292,11 @@ class Run(Recorded):
         return frame if len(frame) else pd.DataFrame({"kind": pd.Series(dtype=str), "step": pd.Series(dtype=int)})
 
     def rollouts(self, step: int) -> pd.DataFrame:
-        """The stored responses of a training step. Raises UsageError naming the steps there are."""
+        """The stored responses of a training step. Raises UsageError naming the nearest that there are."""
         steps = self.rollout_steps
         if step not in steps:
-            stored = f"stored are {steps[0]} to {steps[-1]}" if steps else "none are stored (recipe: save_rollouts)"
+            nearest = ", ".join(map(str, sorted(sorted(steps, key=lambda there: abs(there - step))[:3])))
+            stored = f"the nearest are of {nearest}" if steps else "none are stored (recipe: save_rollouts)"
             raise UsageError(f"{self.folder} has no rollouts of step {step}; {stored}")
         if (packed := self._packed("rollouts")) is not None:
             return packed[packed["step"] == step].reset_index(drop=True)

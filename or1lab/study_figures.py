@@ -19,6 +19,7 @@ from or1lab import paper
 from or1lab.claims import study
 from or1lab.errors import check_names
 from or1lab.experiment import EXPERIMENTS, TINY
+from or1lab.measured import CLOCKS
 from or1lab.recipe import ROOT, Recipe, read_yaml
 from or1lab.recipe_errors import checked
 from or1lab.recipe_parts import Strict
@@ -38,7 +39,6 @@ COLUMNS = ["panel", "read", "series", "seed", "step", "x", "y"]
 SLOTS = (1, 2, 4, 8, 16, 32, 64)  # places for 128 responses, each decoding one at a time; in proportion for more
 SHARES = (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # of the limit of an evaluation: shorter limits
 FLOOR = -0.25  # what a forecast of an accuracy is drawn down to: a law can say -15
-TIMES = ("time/rollout", "time/update", "time/sync", "time/other")
 KINDS = ("on-policy, no entropy bonus", "off-policy, no entropy bonus", "with entropy control or a bonus")
 
 Numbers = NDArray[np.float64]
@@ -171,7 +171,7 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
             for seed, run in runs.items():
                 measured = shelf.measured(run)
                 rows += [[place, "ours", arm, seed, *point] for point in points(curve, measured, limits)]
-                switches[place].update(np.cumsum([stage.steps for stage in measured.recipe.stages])[:-1].tolist())
+                switches[place].update(measured.steps.groupby("stage")["step"].max().tolist()[:-1])
                 if measured.recipe.entropy not in ("none", "constant"):
                     targets.add(measured.recipe.tgt_ent)
             seeds.setdefault(arm, len(runs))
@@ -251,7 +251,7 @@ AXES: Mapping[str, Any] = {  # what lies along an axis, at every step from 0 to 
     "tokens": lambda run: _total(run, ("tokens/generated",)) / 1e6,
     "accuracy": lambda run: run.accuracy,
     "simulated": lambda run: np.concatenate([[0.0], simulated_time(run)]) / 1e3,
-    "wall": lambda run: _total(run, TIMES) / 60,
+    "wall": lambda run: _total(run, CLOCKS) / 60,
 }
 
 

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from or1lab.experiment import Experiment, Outcome
 from or1lab.store import Run
 from or1lab.terminal import right
-from or1lab.tracking import PLAIN_EVERY, describe, duration, number
+from or1lab.tracking import PLAIN_EVERY, describe, duration, formatted
 
 FRAME = 6  # lines of a terminal around the rows; where not all jobs have room, those that train or failed are shown
 ENDS = {"accuracy": ".3f", "entropy": ".3f", "length": ".1f"}  # of the last evaluation
@@ -101,7 +101,7 @@ def _summary(finished: list[Outcome]) -> Table:
 
 def _mean(values: list[float | None], form: str) -> str:
     known = [value for value in values if value is not None]
-    return number(sum(known) / len(known) if known else None, form)
+    return formatted(sum(known) / len(known) if known else None, form)
 
 
 class Screen:
@@ -125,10 +125,12 @@ class Screen:
             self.live.stop()
 
     def started(self, outcome: Outcome) -> None:
+        """Say that a job was queued or started."""
         begun = "queued" if outcome.state == "queued" else "started"
         self._say(f"{outcome.job.name}: {begun}, log {outcome.job.log}")
 
     def ended(self, outcome: Outcome) -> None:
+        """Say how a job ended, and why."""
         why = f": {outcome.error}" if outcome.error else ""
         line = f"{outcome.job.name}: {outcome.state} after {duration(outcome.seconds or 0)}{why}"
         if outcome.state == "failed":  # at once, above the table: the end may be hours away
@@ -186,7 +188,7 @@ class Screen:
             state = "starting" if outcome.state == "training" and not record else outcome.state
             table.add_row(
                 job.title, str(job.seed), f"{values.get('step', 0)}/{job.recipe.total_steps}",
-                number(values.get("reward/mean"), ".3f"), number(values.get("entropy/rollout"), ".3f"),
-                number(values.get("tokens_per_s"), ",.0f"), left, state,
+                formatted(values.get("reward/mean"), ".3f"), formatted(values.get("entropy/rollout"), ".3f"),
+                formatted(values.get("tokens_per_s"), ",.0f"), left, state,
             )  # fmt: skip
         return table

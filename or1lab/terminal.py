@@ -29,18 +29,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 RUNS, KEPT = Path("runs"), Path("experiments/results")  # where runs are made, and those of the study kept
 Results = Annotated[
-    Path | None, typer.Option(help=f"Folder of runs; default {RUNS}, or {KEPT} where nothing was run yet.")
+    Path | None, typer.Option(help=f"Folder of runs; default {RUNS}, or {KEPT} where no tiny run was made yet.")
+]
+OfStudy = Annotated[
+    Path | None, typer.Option(help=f"Folder of runs; default {KEPT}, and {RUNS} at the tier of a real model.")
 ]
 Tier = Annotated[str, typer.Option(help="tiny (the files as they stand), or a real model: 1.5b, 7b, 32b.")]
 
 
-def runs_or_kept(given: Path | None, default: Path | None = None) -> Path:
-    """The folder of `Results`. Raises UsageError for a given one that is not there."""
-    if given is None:
-        return default or (RUNS if RUNS.is_dir() else KEPT)
-    if not given.is_dir():
-        raise UsageError(f"there is no folder {given}; `or1lab sweep demo`, say, makes runs in {RUNS}")
-    return given
+def runs_at(given: Path | None, tier: str, of_study: bool = False) -> Path:
+    """The folder of `Results`, or of `OfStudy`, at a tier. Raises UsageError for one that is not there."""
+    from or1lab.store import find_runs
+
+    folder = given or (RUNS if tier != "tiny" or not of_study and find_runs(RUNS) else KEPT)
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}: name one with --results; `or1lab sweep demo` makes {RUNS}")
+    return folder
 
 
 # What stands for a letter that the locale's encoding does not have: a number must not lose its sign.

@@ -160,10 +160,10 @@ def describe(record: dict[str, Any]) -> str:
         ("entropy", "entropy/rollout", ".3f"),
         ("tokens/s", "tokens_per_s", ",.0f"),
     )
-    return ", ".join(f"{word} {number(record.get(key), form)}" for word, key, form in parts)
+    return ", ".join(f"{word} {formatted(record.get(key), form)}" for word, key, form in parts)
 
 
-def number(value: float | None, form: str) -> str:
+def formatted(value: float | None, form: str) -> str:
     """A number for people, '-' if it is missing."""
     return "-" if value is None else format(value, form)
 

@@ -12,15 +12,15 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from or1lab import tracker
-from or1lab.data_view import safe
+from or1lab.data_view import BARS, safe
 from or1lab.errors import UsageError
 from or1lab.following import TIMES, Follower
 from or1lab.manifest import MANIFEST
 from or1lab.terminal import right
-from or1lab.tracking import PLAIN_EVERY, describe, duration, number
+from or1lab.tracking import PLAIN_EVERY, describe, duration, formatted
 
 REFRESH = 1.0  # seconds between looks into the run folders
-BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"  # the latter where a terminal has only ASCII
+PLAIN_BARS = "_.-=+*#@"  # where a terminal has only ASCII
 CURVE, ANSWER = 24, 300  # characters of a curve, of a response
 ROWS = {  # metric -> its name, and its form
     "reward/mean": ("reward", ".3f"), "eval/accuracy": ("test accuracy", ".3f"),
@@ -92,7 +92,7 @@ def _lines(followers: Sequence[Follower], root: Path, console: Console, sleep: C
 def line(one: Follower, state: str) -> str:
     """A run in a line: its newest numbers and the time left."""
     record = {name: one.newest(name) for name in (*ROWS, *TIMES)}
-    more = ", ".join(f"{ROWS[name][0]} {number(record[name], ROWS[name][1])}" for name in list(ROWS)[3:6])
+    more = ", ".join(f"{ROWS[name][0]} {formatted(record[name], ROWS[name][1])}" for name in list(ROWS)[3:6])
     left = f", {duration(one.left)} left" if state == "running" and one.left is not None else ""
     return f"{state}, step {one.step}/{one.total}, {describe(record)}, {more}{left}"
 
@@ -106,7 +106,7 @@ def page(one: Follower, console: Console) -> RenderableType:
     for name, (word, form) in ROWS.items():
         values = one.values(name)
         if values:
-            table.add_row(word, number(values[-1], form), curve(values, PLAIN_BARS if ascii_only else BARS))
+            table.add_row(word, formatted(values[-1], form), curve(values, PLAIN_BARS if ascii_only else BARS))
     times = {name.partition("/")[2]: one.newest(name) for name in TIMES}
     told = ", ".join(f"{name} {value:.2f}" for name, value in times.items() if value is not None)
     step, sampled = one.answers
@@ -130,7 +130,7 @@ def overview(followers: Sequence[Follower], root: Path) -> Table:
     names = ("reward/mean", "entropy/rollout", "entropy/alpha", "groups/kept_frac", "length/truncated_frac")
     for one in followers:
         state = one.state
-        values = [number(one.newest(name), ".4f" if name == "entropy/alpha" else ".2f") for name in names]
+        values = [formatted(one.newest(name), ".4f" if name == "entropy/alpha" else ".2f") for name in names]
         left = duration(one.left) if state == "running" and one.left is not None else state
         table.add_row(str(one.run.folder.relative_to(root)), f"{one.step}/{one.total}", *values, left)
     return table

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import typer
 
 from or1lab import cli
 from or1lab.errors import UsageError
-from or1lab.recipe import ROOT
+from or1lab.recipe import ROOT, load_recipe
+from or1lab.store import Run
+from or1lab.terminal import KEPT, RUNS, runs_at
 
 HEAVY = {"torch", "transformers", "trl", "vllm", "wandb"}
 SMALL = Path(__file__).parent / "small.yaml"
@@ -48,17 +51,18 @@ def or1lab(monkeypatch, capsys):
     return lambda *arguments: call(*arguments, monkeypatch=monkeypatch, capsys=capsys)
 
 
-def loaded_by(*arguments: str) -> set[str]:
-    """Heavy packages that a command imports."""
+def loaded_by(*arguments: str, code: int = 0) -> set[str]:
+    """Heavy packages that a command imports which ends with this exit code."""
     script = (
-        "import sys, contextlib, io\n"
+        "import atexit, sys\n"
         "from or1lab import cli\n"
         f"sys.argv = {['or1lab', *arguments]!r}\n"
-        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): cli.main()\n"
-        "print(*(name.partition('.')[0] for name in sys.modules))"
+        "atexit.register(lambda: print('', *(name.partition('.')[0] for name in sys.modules), sep='\\n'))\n"
+        "cli.main()"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
-    return HEAVY & set(done.stdout.split())
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code, done.stderr
+    return HEAVY & set(done.stdout.splitlines())
 
 
 def test_help_answers_at_once_and_lists_every_command():
@@ -83,6 +87,30 @@ def test_a_locale_without_utf_8_costs_no_sign_and_no_command(encoding):
     assert re.search(r"\[[−-]0\.\d+, \+0\.\d+\]", text) and "?" not in text
 
 
+@pytest.mark.parametrize("tier", ["tiny", "7b"])
+@pytest.mark.parametrize("command", ["claims", "report", "figures figure8", "tables table1"])
+def test_a_default_folder_of_runs_that_is_not_there_is_named(command, tier, or1lab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = or1lab(*command.split(), "--tier", tier)
+    assert code == 2 and f"there is no folder {RUNS if tier == '7b' else KEPT}:" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_which_folder_of_runs_is_the_default(or1lab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (RUNS / "evaluations").mkdir(parents=True)  # what an evaluation alone has left is no run
+    KEPT.mkdir(parents=True)
+    assert runs_at(None, "tiny") == runs_at(None, "tiny", of_study=True) == KEPT
+    Run.create(RUNS / "mine", recipe=load_recipe("tiny").resolved())
+    assert (runs_at(None, "tiny"), runs_at(None, "tiny", of_study=True)) == (RUNS, KEPT)
+    assert runs_at(None, "7b") == runs_at(None, "7b", of_study=True) == RUNS
+    assert runs_at(RUNS / "mine", "7b") == RUNS / "mine"
+    assert "no finished run of the experiment 'demo' in runs;" in or1lab("tables", "demo")[2]
+    KEPT.rmdir()
+    for command in ("claims", "report"):
+        assert f"there is no folder {KEPT}:" in or1lab(command)[2]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_teaches_by_example(command, or1lab):
     assert len(COMMANDS) == len(set(COMMANDS)) > 25
@@ -92,15 +120,23 @@ def test_every_command_teaches_by_example(command, or1lab):
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--help", "show tiny", "runs list", "runs watch nothing", "runs gc nothing --checkpoints none",
-     "sweep demo --dry-run", "figures nothing", "tables nothing",
-     "report --results nothing", "doctor --quick", "suites", "suites --models", "plan tiny",
-     "verify math --gold 5 --pred 5", "data stats --help", "data show nothing", "evaluate --help", "evaluate tiny",
-     "data curate --help",
-     "data curate nothing --out here --stages dedup"],
+    ["--help", "show tiny", "runs list", "runs watch experiments/results/kl/none/seed-100",
+     "runs gc experiments/results/kl --checkpoints none --dry-run", "sweep demo --dry-run",
+     "figures figure8 --results experiments/results --out {tmp}",
+     "tables table1 --results experiments/results --out {tmp}", "doctor --quick", "suites", "suites --models",
+     "plan tiny", "verify math --gold 5 --pred 5", "data stats --help", "data show {tmp}/problems.jsonl",
+     "evaluate --help", "data curate --help"],
+)  # fmt: skip
+def test_light_commands_import_nothing_heavy(arguments, tmp_path):
+    (tmp_path / "problems.jsonl").write_text('{"id": "a", "domain": "math", "prompt": "?", "gold": "1"}\n')
+    assert loaded_by(*arguments.format(tmp=tmp_path).split()) == set()
+
+
+@pytest.mark.parametrize(
+    "arguments", ["report --results nothing", "evaluate tiny", "data curate nothing --out here --stages dedup"]
 )
-def test_light_commands_import_nothing_heavy(arguments):
-    assert loaded_by(*arguments.split()) == set()
+def test_wrong_use_of_a_command_that_does_more_is_told_before_anything_heavy_is_imported(arguments):
+    assert loaded_by(*arguments.split(), code=2) == set()
 
 
 @pytest.mark.parametrize(
@@ -117,6 +153,8 @@ def test_light_commands_import_nothing_heavy(arguments):
         (("tables", "dmo"), 2, "did you mean 'demo'"),
         (("show", "tiny", "D_TT=3"), 2, "tiny.yaml with D_TT=3: "),
         (("figures", "demo", "--results", "nowhere"), 2, "or1lab sweep demo"),
+        (("figures", "nosuch", "--list"), 2, "no figure 'nosuch'"),
+        (("runs", "list", "docs", "--experiment", "demo"), 2, "no experiment 'demo'; there are none"),
         (("figures", "--results", "nowhere"), 2, "there is no folder nowhere"),
         (("tables", "--results", "nowhere"), 2, "there is no folder nowhere"),
         (("claims", "--results", "nowhere"), 2, "there is no folder nowhere"),
@@ -183,8 +221,6 @@ def test_a_model_folder_without_a_tokenizer_is_named(or1lab, tmp_path):
 
 
 def test_a_run_folder_is_not_trained_over(or1lab, tmp_path):
-    from or1lab.recipe import load_recipe
-    from or1lab.store import Run
 
     Run.create(tmp_path / "run", recipe=load_recipe(SMALL).resolved())
     code, _, err = or1lab("train", str(SMALL), "--out", str(tmp_path / "run"))
@@ -200,6 +236,21 @@ def test_show_prints_values_with_origin_and_the_arithmetic(or1lab):
     assert "paper" in shown["origin"]["clip_low"]["source"]
     code, out, _ = or1lab("show", "tiny", "D_T=2")
     assert "N_SGD = (16 / 2) x 1 = 8 (off-policy)" in out
+
+
+@pytest.mark.parametrize("text", ["amc[test]", "x[/tmp]", "red \x1b[31m"])
+def test_what_a_model_or_a_data_set_says_is_neither_markup_nor_control(text, or1lab, monkeypatch, tmp_path):
+    from or1lab import train
+
+    row = {"problem_id": text, "prompt": text, "response": text, "gold": text, "reason": text, "correct": True}
+    monkeypatch.setattr(train, "preview", lambda *_: [row | {"length": 3}])
+    shown = text.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
+    code, out, err = or1lab("preview", str(SMALL))
+    assert code == 0 and not err and out.count(shown) == 5 and "\x1b" not in out
+    run = Run.create(tmp_path / "run", recipe=load_recipe("tiny").resolved())
+    run.write_rollouts(1, pd.DataFrame([row]))
+    code, out, err = or1lab("runs", "show", str(tmp_path / "run"))
+    assert code == 0 and not err and out.count(shown) == 3 and "\x1b" not in out
 
 
 def test_preview_and_train_through_the_command_line(engine, or1lab, tmp_path, monkeypatch):

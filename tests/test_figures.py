@@ -18,6 +18,7 @@ from or1lab.figures import PAPER, make_figures
 from or1lab.measured import Measured
 from or1lab.plots import style
 from or1lab.plots.benchmarks import PANELS, SERIES
+from tests.made_up import write_study
 
 NOTHING = Measured(Path("nowhere"))
 
@@ -204,8 +205,9 @@ def test_many_figures_are_drawn_by_several_processes_and_are_the_same(tmp_path, 
 
 def test_no_name_means_the_papers_figures_and_those_with_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(style, "save", lambda figure, stem: [stem])
-    made = make_figures([], tmp_path, tmp_path)
-    assert {path.stem for path in made} == set(PAPER)
+    assert {path.stem for path in make_figures([], tmp_path / "runs", tmp_path)} == set(PAPER)
+    write_study(tmp_path / "runs", "kl", seeds=[100])
+    assert {path.stem for path in make_figures([], tmp_path / "runs", tmp_path)} == {*PAPER, "kl"}
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_offload_without_several_gpus(monkeypatch, tmp_path, gpus, processes):
         launch.train(load_recipe(SMALL), tmp_path, place=Place(processes, offload=True))
 
 
-@pytest.mark.parametrize("main", ["", "node-0", "node-0:", ":29500", "node-0:http"])
+@pytest.mark.parametrize("main", ["", "node-0", "node-0:", ":29500", "node-0:http", "node-0:0", "node-0:295000"])
 def test_an_address_that_is_none(tmp_path, main):
     with pytest.raises(UsageError, match="host:port"):
         launch.train(load_recipe(SMALL), tmp_path, place=Place(1, nodes=2, main=main))

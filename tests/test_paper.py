@@ -61,6 +61,11 @@ def reported() -> dict[str, Any]:
     return yaml.safe_load(REPORTED.read_text(encoding="utf-8"))
 
 
+def test_the_papers_numbers_are_read_in_one_place():
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "or1lab").rglob("*.py")}
+    assert [name for name, text in texts.items() if '"experiments" / "paper"' in text] == ["paper.py"]
+
+
 @pytest.mark.parametrize("figure", CURVES)
 def test_every_point_read_by_eye_is_that_of_the_digest(figure, reported):
     name = "figure_5_points" if figure == "figure_5a" else f"{figure}_curves"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from or1lab import registry
+from or1lab import paper, registry
 from or1lab.errors import UsageError
 from or1lab.recipe import ROOT
-from or1lab.registry import MODELS, RESULTS, compare, models, resolve_model
+from or1lab.registry import MODELS, compare, models, resolve_model
 from or1lab.suites import load_suite, names
 
-PAPER = yaml.safe_load(RESULTS.read_text(encoding="utf-8"))
+PAPER = paper.load("results")
 REPORTED = ROOT.parent / "shared" / "paper_reported.yaml"  # not part of the repository
 
 

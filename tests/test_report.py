@@ -22,7 +22,7 @@ from or1lab import cli, paper, report, report_page, studies
 from or1lab.claims_view import HEADINGS
 from or1lab.errors import UsageError
 from or1lab.recipe import ROOT
-from or1lab.study_figures import Shelf
+from or1lab.results import Shelf
 from tests.browser import CHROMIUM, browser
 from tests.made_up import write_study
 

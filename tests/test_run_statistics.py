@@ -57,7 +57,8 @@ def test_areas_read_the_curve_between_evaluations():
 
 
 def test_accuracy_of_the_second_stage():
-    run = made(recipe=["stages=[{steps: 50}, {steps: 50}]"], accuracy=[0.0, 1.0, 0.0])
+    """Where it began, not where it was planned to begin."""
+    run = made(recipe=["stages=[{steps: 80}, {steps: 50}]"], accuracy=[0.0, 1.0, 0.0], stage=[0] * 50 + [1] * 50)
     assert s.stage_2_accuracy(run) == pytest.approx(np.linspace(1, 0, 51).mean())
 
 

@@ -131,8 +131,12 @@ def test_rollouts_and_evals_come_back(run):
     run.write_evals(10, rows.assign(final=True))  # the last step may have a periodic and a final evaluation
     assert list(run.rollouts(5)["correct"]) == [True, False] and run.rollout_steps == [5]
     assert list(run.evals["step"]) == [10] * 4 and run.evals["final"].sum() == 2
-    with pytest.raises(UsageError, match="no rollouts of step 6; stored are 5 to 5"):
+    with pytest.raises(UsageError, match="no rollouts of step 6; the nearest are of 5$"):
         run.rollouts(6)
+    for step in (1, 20, 40):
+        run.write_rollouts(step, rows)
+    with pytest.raises(UsageError, match="no rollouts of step 30; the nearest are of 5, 20, 40$"):
+        run.rollouts(30)
 
 
 def test_truncate_after_forgets_only_what_is_beyond(run):

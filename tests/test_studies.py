@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from operator import attrgetter
 
 import pytest
 import yaml
@@ -62,8 +63,22 @@ def test_no_study_has_the_same_arm_twice():
         assert len(set(hashes)) == len(hashes), study
 
 
-def test_a_run_is_120_steps_and_all_arms_of_a_study_start_from_the_same_problems():
+OTHER_PROBLEMS = {  # arms that ask just that
+    "mixture": {"narrow", "noise"}, "data_sensitivity": {"narrow"}, "filters": {"offline", "online", "online-off"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_all_arms_of_a_study_start_from_the_same_problems(name):
+    """But those that ask what other problems do."""
+    data = {arm: job.recipe.data.model_dump_json() for arm, job in arms(name).items()}
+    same = {data[arm] for arm in data.keys() - OTHER_PROBLEMS.get(name, set())}
+    assert len(same) == 1 and same.isdisjoint(data[arm] for arm in OTHER_PROBLEMS.get(name, ()))
+
+
+def test_a_run_is_120_steps_with_its_jobs_seed():
     for job in GRID:
+        assert job.recipe.seed == job.seed
         assert job.recipe.total_steps == (360 if job.experiment.name == "long_run" else 120), job.name
         assert job.recipe.eval.final_problems * job.recipe.eval.final_k >= 2048
 
@@ -78,12 +93,17 @@ def test_arms_from_a_stage_1_checkpoint_share_stage_1():
 
 @pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.paper and study.paper.table])
 def test_settings_are_the_papers_by_a_common_divisor(name):
-    """Batches over 4 or 16, groups over 2, everything else that both name unchanged."""
-    paper = STUDIES[name].paper
+    """Batches over 4 or 16, the same in all arms of a study, and groups over 2; what is no constant of the world that
+    comes over by a formula is unchanged in the last stage."""
+    paper, divisors = STUDIES[name].paper, set()
     for arm, job in arms(name).items():
-        theirs = paper.settings | paper.arms.get(arm, {})
-        divisor = theirs["D_R"] // job.recipe.D_R
-        assert divisor in (4, 16) and theirs["D_T"] == divisor * job.recipe.D_T and theirs["gs"] == 2 * job.recipe.gs
+        theirs, last = paper.settings | paper.arms.get(arm, {}), job.recipe.by_stage[-1]
+        divisors.add(divisor := theirs.pop("D_R") // last.D_R)
+        assert divisor in (4, 16) and theirs.pop("D_T") == divisor * last.D_T and theirs.pop("gs") == 2 * last.gs
+        unchanged = {key for key in theirs if key not in {"T", "lr", "tgt_ent", "alpha", "stages"}}
+        unchanged -= {"beta"} if theirs.get("beta") else set()
+        assert {key: attrgetter(key)(last) for key in unchanged} == {key: theirs[key] for key in unchanged}, arm
+    assert len(divisors) == 1
 
 
 @pytest.mark.parametrize("name", ["sgd_steps", "on_off_policy", "off_policy_batch", "diversity", "resources"])

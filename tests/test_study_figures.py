@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from itertools import combinations
 
@@ -69,6 +70,16 @@ def test_every_curve_of_the_paper_is_beside_ours():
 
 
 # ------------------------------------------------------------------------------------------------- frames
+
+
+def test_a_stage_that_converged_early_is_drawn_where_it_ended(tmp_path):
+    write_study(tmp_path, "kl", seeds=[100])
+    for path in tmp_path.rglob("metrics.jsonl"):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        late = [one | ({"stage": 1} if one["kind"] == "step" and one["step"] > 33 else {}) for one in records]
+        path.write_text("".join(json.dumps(one) + "\n" for one in late))
+    switches = study_figures.data("kl", study_figures.Shelf(tmp_path)).attrs["switches"]
+    assert switches and all(steps == [33] for steps in switches.values())
 
 
 def test_the_frame_holds_the_metrics_of_the_runs_and_the_papers_points(shelf, frames):

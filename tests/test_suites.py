@@ -358,7 +358,3 @@ def test_a_band_that_the_generator_refuses(tmp_path):
         band = {"all": {"n": 3, "options": options}}
         with pytest.raises(UsageError, match=words):
             Suite.model_validate(PLAIN | {"bands": band}).problems()
-
-
-def test_every_suite_of_a_set_names_one_that_is_there():
-    assert {load_suite(name).set for name in PUBLISHED} <= set(SETS)

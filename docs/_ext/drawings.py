@@ -21,7 +21,7 @@ from or1lab.experiment import Experiment, expand
 from or1lab.magic.schedule import mini_batches, n_sgd
 from or1lab.plots import style
 from or1lab.recipe import Recipe
-from or1lab.recipe_view import flatten
+from or1lab.recipe_view import leaves
 from or1lab.studies import studies
 
 IMAGES = Path(__file__).parent.parent / "images"
@@ -60,7 +60,7 @@ def part_of(study: Experiment) -> str:
 
 def told(recipe: Recipe) -> dict[str, Any]:
     """Key -> value of a recipe, N_SGD included."""
-    return {key: value for key, value, *_ in flatten(recipe)} | {"N_SGD": recipe.N_SGD}
+    return {key: value for key, value, *_ in leaves(recipe)} | {"N_SGD": recipe.N_SGD}
 
 
 def study_design() -> Figure:

@@ -112,7 +112,7 @@ def recipes() -> str:
 def released(name: str = "7b") -> str:
     """What the recipe of the released scripts sets otherwise than the one of the paper."""
     theirs, rows = recipe_view.rows(f"{name}-released", [])
-    flat = {key: value for key, value, *_ in recipe_view.flatten(load_recipe(name))}
+    flat = {key: value for key, value, *_ in recipe_view.leaves(load_recipe(name))}
     shown = [
         (f"`{row['key']}`", f"`{flat.get(row['key'])}`", f"`{row['value']}`", row["source"])
         for row in rows

@@ -44,6 +44,7 @@ class Slurm:
 
     @property
     def stopped(self) -> str:
+        """What Ctrl-C leaves, for the user: jobs that are queued stay there, with how to see and cancel them."""
         if self.name == "local" or not self.jobs:
             return STOPPED
         ids = ",".join(sorted({job.job_id.partition("_")[0] for job in self.jobs}))
@@ -53,6 +54,8 @@ class Slurm:
         )
 
     def start(self, tasks: list[Task]) -> list[Handle]:
+        """Submit the tasks as one array; a handle for each, of a job or of a refusal. Raises Or1labError if sbatch
+        takes none."""
         handed: list[_Resumed] = []
         refused: dict[int, Handle] = {}
         for n, task in enumerate(tasks):
@@ -69,6 +72,7 @@ class Slurm:
         return [refused.get(n) or _Queued(next(queued)) for n in range(len(tasks))]
 
     def close(self, left: Sequence[Handle]) -> None:
+        """Cancel those of this machine; what a scheduler has stays queued."""
         for handle in left if self.name == "local" else ():
             if isinstance(handle, _Queued):
                 handle.job.cancel()

@@ -16,16 +16,16 @@ from typing import Any
 
 import pandas as pd
 
+from or1lab import paper
 from or1lab.data.checks import chunks, is_code
 from or1lab.data.dedupe import Decisions, digest
 from or1lab.data.problem import Difficulty, Problem
 from or1lab.data.tiny import BASE
 from or1lab.errors import UsageError
-from or1lab.recipe import ROOT, Recipe, load_recipe, parse_recipe, read_yaml
+from or1lab.recipe import Recipe, load_recipe, parse_recipe
 from or1lab.rewards import ROUTES, get_reward
 from or1lab.rollout.base import Engine, encode_prompt
 
-PAPER = ROOT / "experiments" / "paper" / "data.yaml"
 NEVER, ALWAYS = "never solved", "always solved"
 SHARES = ["model", "domain", "problems", f"{NEVER}, %", f"{ALWAYS}, %", "kept, %"]
 CHUNK = 32  # problems sampled together
@@ -188,7 +188,7 @@ def shares(folder: Path) -> pd.DataFrame:
 def paper_shares() -> pd.DataFrame:
     """The same of the paper's base models (section 6.2)."""
     rows = []
-    for row in read_yaml(PAPER)["difficulty_filter"]["rows"]:
+    for row in paper.load("data")["difficulty_filter"]["rows"]:
         for domain in ("math", "code"):
             rows.append([row["model"], domain, None, *(row[share][domain] for share in ("never", "always", "kept"))])
     return pd.DataFrame(rows, columns=SHARES)

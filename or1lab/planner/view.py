@@ -29,7 +29,7 @@ def show(p: Plan, better: list[Suggestion], console: Console) -> None:
         say(f"fits, with {p.spare_gib:.1f} GiB ({share:.1%}) of {of} to spare{tight}", "yellow" if tight else None)
         console.print(_stages(p))
         gpus = f", {p.gpu_hours:,.0f} GPU-hours" if p.cluster.device.is_gpu else ""
-        say(f"in all {duration(p.hours)}{gpus}", "bold")
+        say(f"in all {long_duration(p.hours)}{gpus}", "bold")
     say(f"lengths: {p.law.source}")
     if not p.cluster.device.is_gpu:
         say("times: one thread in float32 of the CPU that experiments/hardware.yaml describes")
@@ -88,7 +88,7 @@ def _count(parameters: int) -> str:
     return f"{parameters / 1e9:.3g}B" if parameters >= 1e9 else f"{parameters / 1e6:.3g}M"
 
 
-def duration(hours: float) -> str:
+def long_duration(hours: float) -> str:
     """`3.2 hours`, `23 days`, `4 minutes`."""
     if hours >= 72:
         return f"{hours / 24:,.0f} days"

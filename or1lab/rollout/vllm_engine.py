@@ -164,6 +164,7 @@ class VllmEngine:
         return prompts, params
 
     def sync(self, named_weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """As `Engine.sync`; wakes the engine, weights first and cache last, for both need memory."""
         runner = self.llm.llm_engine.model_executor.driver_worker.model_runner
         if self.asleep:
             torch.cuda.empty_cache()  # what the update has freed is torch's, not vLLM's, until then
@@ -178,6 +179,7 @@ class VllmEngine:
         self.llm.reset_prefix_cache()
 
     def sleep(self) -> None:
+        """As `Engine.sleep`, where the recipe has it sleep."""
         if self.sleeps:
             self.llm.sleep(level=2)  # drops the weights: the next ones are other weights anyway
             self.asleep = True

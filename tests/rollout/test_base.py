@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 
+from or1lab.errors import Or1labError
 from or1lab.recipe import load_recipe
 from or1lab.rollout import choose_backend, open_engine
 from or1lab.rollout.base import sample_seed
@@ -22,7 +23,7 @@ def test_sample_seed_depends_on_everything_and_fits_a_signed_integer():
 def test_backend_choice_says_what_is_missing(monkeypatch):
     monkeypatch.setattr("or1lab.rollout.version", lambda name: None)
     assert choose_backend("auto") == "transformers"
-    with pytest.raises(Exception, match="rollout.backend=transformers"):
+    with pytest.raises(Or1labError, match="rollout.backend=transformers"):
         choose_backend("vllm")
 
 
