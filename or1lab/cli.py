@@ -164,10 +164,7 @@ def sweep(
     resume: Annotated[bool, typer.Option("--resume", help="Skip finished runs, go on with broken ones.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid and start nothing.")] = False,
     out: Annotated[Path, typer.Option(help="Where run folders go.")] = RUNS,
-    pack: Annotated[
-        Path | None,
-        typer.Option(help="For 'study' or a folder of experiments: runs are packed into it, those in it skipped."),
-    ] = None,
+    pack: Annotated[Path | None, typer.Option(help="Of 'study' or a folder: pack runs here, skip those there.")] = None,
     backend: Annotated[str, typer.Option(help="Where jobs run: local (this machine), slurm or ray.")] = "local",
     gpus: Annotated[
         int | None,

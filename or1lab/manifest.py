@@ -174,7 +174,7 @@ def is_locked(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with FileLock(path).acquire(timeout=0.1, poll_interval=0.01):  # not 0: another may be looking, too
+        with FileLock(path).acquire(timeout=0.03, poll_interval=0.01):  # not 0: another may be looking, too
             return False
     except Timeout:
         return True

@@ -28,18 +28,14 @@ FEW = 6  # jobs that are done sooner than a second process has begun
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 RUNS, KEPT = Path("runs"), Path("experiments/results")  # where runs are made, and those of the study kept
-Results = Annotated[
-    Path | None, typer.Option(help=f"Folder of runs; default {RUNS}, or {KEPT} where no tiny run was made yet.")
-]
-OfStudy = Annotated[
-    Path | None, typer.Option(help=f"Folder of runs; default {KEPT}, and {RUNS} at the tier of a real model.")
-]
+Results = Annotated[Path | None, typer.Option(help=f"Folder of runs; default {RUNS}, or {KEPT} until it has any.")]
+OfStudy = Annotated[Path | None, typer.Option(help=f"Folder of runs; default {KEPT}, or {RUNS} of a real model.")]
 Tier = Annotated[str, typer.Option(help="tiny (the files as they stand), or a real model: 1.5b, 7b, 32b.")]
 
 
 def runs_at(given: Path | None, tier: str, of_study: bool = False) -> Path:
     """The folder of `Results`, or of `OfStudy`, at a tier. Raises UsageError for one that is not there."""
-    from or1lab.store import find_runs
+    from or1lab.tracker import find_runs
 
     folder = given or (RUNS if tier != "tiny" or not of_study and find_runs(RUNS) else KEPT)
     if not folder.is_dir():
