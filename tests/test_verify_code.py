@@ -13,8 +13,9 @@ from or1lab.recipe import ROOT
 from or1lab.rewards import sandbox
 from or1lab.rewards.code import judge
 from or1lab.rewards.sandbox import Limits
+from tests.lacking import needs_bubblewrap
 
-pytestmark = pytest.mark.skipif(not sandbox.layers()["bubblewrap"], reason="bubblewrap does not work here")
+pytestmark = needs_bubblewrap
 DATA = ROOT.parent / "shared" / "data"  # not part of the repository
 ADD = {"inputs": [[1, 2], [3, 4]], "outputs": [3, 7], "fn_name": "add"}
 RIGHT, WRONG = "def add(a, b):\n    return a + b\n", "def add(a, b):\n    return 3\n"

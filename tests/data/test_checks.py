@@ -8,6 +8,7 @@ from or1lab.data import checks
 from or1lab.data.figures import pointer
 from or1lab.data.problem import Problem
 from or1lab.rewards import code
+from tests.lacking import needs_bubblewrap
 
 ADD = "def add(a, b):\n    return a + b\n"
 ADDED = {"fn_name": "add", "inputs": [[1, 2], [3, 4]], "outputs": [3, 7]}
@@ -145,6 +146,7 @@ def test_tests_must_be_there_and_whole(record, fault):
     assert found == fault or (fault.endswith(": ") and found.startswith(fault))
 
 
+@needs_bubblewrap
 @pytest.mark.parametrize(
     ("solution", "expected"),
     [

@@ -19,6 +19,7 @@ from or1lab.kill_points import EXIT_CODE
 from or1lab.plots import data
 from or1lab.recipe import ROOT
 from tests.data.book import Book
+from tests.lacking import needs_bubblewrap
 
 ADD = "def add(a, b):\n    return a + b\n"
 ADDED = {"fn_name": "add", "inputs": [[1, 2], [3, 4]], "outputs": [3, 7]}
@@ -74,6 +75,7 @@ def lines(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+@needs_bubblewrap
 def test_each_fault_is_removed_by_its_stage_and_the_rest_stays(wanted, tmp_path):
     out = tmp_path / "out"
     funnel = curate(wanted, out)
@@ -86,6 +88,7 @@ def test_each_fault_is_removed_by_its_stage_and_the_rest_stays(wanted, tmp_path)
     assert kept["fine#2"].gold == "97" and kept["fine#2"].source == "two" and kept["program"].source == "programs"
 
 
+@needs_bubblewrap
 def test_the_folder_says_what_was_done(wanted, tmp_path):
     out = tmp_path / "out"
     funnel = curate(wanted, out)
@@ -197,6 +200,7 @@ def run_cli(*arguments, kill_at: str = "") -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
+@needs_bubblewrap
 @pytest.mark.parametrize("kill_at", ["manifest/aside:4", "manifest/before:8"])
 def test_killed_and_resumed_it_ends_as_if_unbroken(wanted, tmp_path, kill_at):
     """The reports are the manifests of the stages, and the eighth is funnel.json."""
@@ -211,6 +215,7 @@ def test_killed_and_resumed_it_ends_as_if_unbroken(wanted, tmp_path, kill_at):
     assert funnel["outputs"] == unbroken["outputs"]
 
 
+@needs_bubblewrap
 def test_a_finished_stage_is_not_done_again(wanted, tmp_path, monkeypatch):
     def broken(*_):
         raise OSError("the sandbox is on fire")
@@ -224,6 +229,7 @@ def test_a_finished_stage_is_not_done_again(wanted, tmp_path, monkeypatch):
         assert [s["stage"] for s in curate(wanted, tmp_path / "out", resume=True)["stages"]] == ["read", *STAGES[:6]]
 
 
+@needs_bubblewrap
 def test_a_folder_in_use_and_changed_wishes_are_refused(wanted, sets, tmp_path):
     out = tmp_path / "out"
     curate(wanted, out)

@@ -6,8 +6,8 @@ import pytest
 
 from or1lab.data import functions
 from or1lab.errors import UsageError
-from or1lab.rewards import sandbox
 from or1lab.rewards.code import score_batch
+from tests.lacking import needs_bubblewrap
 
 
 def count(split: str) -> int:
@@ -80,7 +80,7 @@ def test_tests_tell_a_task_from_all_others_of_its_family(tasks):
                 assert [solve(other, *given) for given in task.tests["inputs"]] != wanted, (task.id, other.id)
 
 
-@pytest.mark.skipif(not sandbox.layers()["bubblewrap"], reason="bubblewrap does not work here")
+@needs_bubblewrap
 def test_every_reference_solution_passes_in_the_sandbox(tasks):
     responses = [f"So:\n```python\n{task.solution}```" for task in tasks]
     found = score_batch(tasks, responses, [False] * len(tasks))

@@ -19,11 +19,10 @@ from or1lab.data.load import Loaded, Skipped, read
 from or1lab.data.published import PAPER_SUBSETS, SETS, pickled_text, private_tests
 from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import ROOT
-from or1lab.rewards import sandbox
 from or1lab.rewards.code import judge
+from tests.lacking import needs_bubblewrap
 
 FIXTURES = Path(__file__).parent / "fixtures"
-ISOLATED = pytest.mark.skipif(not sandbox.layers()["bubblewrap"], reason="bubblewrap does not work here")
 MODELS = {size: f"DeepSeek-R1-Distill-Qwen-{size}" for size in ("1.5B", "7B", "32B")}
 
 # Of each set: the ends of the ids, what the answers are checked by, and the rows that are no problems.
@@ -203,7 +202,7 @@ def test_difficulty_is_failures_of_sixteen():
     ]
 
 
-@ISOLATED
+@needs_bubblewrap
 @pytest.mark.parametrize("name", ["taco", "leetcode"])
 def test_reference_solutions_pass_their_tests(name):
     found = list(fixture(name))
@@ -212,7 +211,7 @@ def test_reference_solutions_pass_their_tests(name):
         assert judge(problem.solution, problem.tests).reason == "passed", problem.id
 
 
-@ISOLATED
+@needs_bubblewrap
 def test_the_judge_takes_the_tests_of_the_other_sets():
     solutions = {
         "skywork-code": [

@@ -13,6 +13,7 @@ from or1lab.rollout.transformers_engine import TransformersEngine
 from or1lab.rollout.vllm_engine import VllmEngine
 from or1lab.sources import model_folder
 from tests.broken_runs import SMALL
+from tests.lacking import needs_vllm
 
 BASE = model_folder("tiny")
 NO_ROOM = "CUDA out of memory. Tried to allocate 2.00 GiB"
@@ -42,6 +43,7 @@ def start(monkeypatch, room: int, said: str = NO_ROOM) -> VllmEngine:
     return VllmEngine(BASE, dtype="float32", eos_ids=[1], prompt_limit=8, max_T=8, max_num_seqs=12)
 
 
+@needs_vllm
 def test_vllm_starts_with_as_many_sequences_as_there_is_memory_for(monkeypatch):
     with pytest.warns(UserWarning, match=r"out of memory with \d+ sequences together \(CUDA out .*goes on with"):
         engine = start(monkeypatch, room=4)
@@ -49,6 +51,7 @@ def test_vllm_starts_with_as_many_sequences_as_there_is_memory_for(monkeypatch):
     assert [told.rpartition(" ")[2] for told in engine.alarms] == ["6", "3"]
 
 
+@needs_vllm
 @pytest.mark.filterwarnings("ignore:the engine ran out of memory")
 def test_without_memory_for_one_sequence_the_mend_is_named(monkeypatch):
     mend = "rollout.gpu_memory_utilization.*lower T.*more GPUs"
@@ -60,6 +63,7 @@ def test_without_memory_for_one_sequence_the_mend_is_named(monkeypatch):
     assert Started.tried == [12]  # fewer sequences leave no more room for one
 
 
+@needs_vllm
 def test_of_several_processes_none_begins_again_alone(monkeypatch, engine):
     monkeypatch.setattr("or1lab.rollout.vllm_engine.processes", lambda: 2)
     mend = "lower rollout.max_num_seqs or rollout.gpu_memory_utilization, then --resume"
@@ -76,12 +80,14 @@ def test_of_several_processes_none_begins_again_alone(monkeypatch, engine):
     assert engine.alarms == []
 
 
+@needs_vllm
 def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch):
     with pytest.raises(ValueError, match="unknown architecture"):
         start(monkeypatch, room=0, said="unknown architecture")
     assert Started.tried == [12]
 
 
+@needs_vllm
 @pytest.mark.parametrize("where", ["execute_model", "sample_tokens"])
 def test_vllm_out_of_memory_while_sampling_gives_the_same_samples(where, engine, monkeypatch):
     """The real engine, whose step fails as soon as more than nine sequences are in it."""

@@ -12,6 +12,7 @@ from or1lab.data.problem import Problem
 from or1lab.rewards import CodeVerdict, Verdict, code, is_error, sandbox
 from or1lab.rewards.code import find_code, judge, score_batch
 from or1lab.rewards.sandbox import Limits
+from tests.lacking import needs_bubblewrap
 
 QUICK = Limits(seconds=1.0)
 PATIENT = Limits(seconds=60.0, assert_seconds=60.0, total=250.0)  # for reference solutions, on a busy machine
@@ -24,7 +25,7 @@ CHECK = {
     "entry_point": "Solution().root",
 }
 
-pytestmark = pytest.mark.skipif(not sandbox.layers()["bubblewrap"], reason="bubblewrap does not work here")
+pytestmark = needs_bubblewrap
 
 
 def outcome(source: str, tests, **options) -> tuple[bool, str, int, int]:

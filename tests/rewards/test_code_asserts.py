@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from or1lab.rewards import CodeVerdict, sandbox
+from or1lab.rewards import CodeVerdict
 from or1lab.rewards.code import judge
 from or1lab.rewards.sandbox import Limits
+from tests.lacking import needs_bubblewrap
 from tests.rewards.test_code import ADD, CHECK, PATIENT, outcome
 
-pytestmark = pytest.mark.skipif(not sandbox.layers()["bubblewrap"], reason="bubblewrap does not work here")
+pytestmark = needs_bubblewrap
 
 ROOTS = "class Solution:\n    def root(self, n): return {}"
 

@@ -13,12 +13,13 @@ import psutil
 import pytest
 
 from or1lab.recipe import ROOT
-from or1lab.rewards import is_error, sandbox
+from or1lab.rewards import is_error
 from or1lab.rewards.code import judge
+from tests.lacking import needs_bubblewrap
 from tests.rewards.test_code import PATIENT, QUICK
 
 DATA = ROOT.parent / "shared" / "data"  # not part of the repository
-pytestmark = pytest.mark.skipif(not sandbox.layers()["bubblewrap"], reason="bubblewrap does not work here")
+pytestmark = needs_bubblewrap
 
 
 def rows(name: str, quick: int = 1) -> list:

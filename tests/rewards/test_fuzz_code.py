@@ -17,12 +17,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from or1lab.rewards import CodeVerdict, is_error, sandbox
+from or1lab.rewards import CodeVerdict, is_error
 from or1lab.rewards.code import judge
 from or1lab.rewards.sandbox import Limits
+from tests.lacking import needs_bubblewrap
 from tests.rewards.fuzzing import fuzzed, rounds, seen
 
-pytestmark = pytest.mark.skipif(not sandbox.layers()["bubblewrap"], reason="bubblewrap does not work here")
+pytestmark = needs_bubblewrap
 LIMITS = Limits(seconds=1.0, total=3.0, output=1 << 20, memory=1 << 30)
 SLACK = 60.0  # starting and parsing, with the machine busy
 SECRET = 918273645  # no program here knows it

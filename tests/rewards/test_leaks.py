@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from or1lab.rewards.code import judge
-from or1lab.rewards.sandbox import Limits, layers
+from or1lab.rewards.sandbox import Limits
+from tests.lacking import needs_bubblewrap
 
 VERDICTS = int(os.environ.get("OR1LAB_LEAK_VERDICTS", 600))
 LIMITS = Limits(seconds=1.0)
@@ -66,7 +67,7 @@ def held() -> dict[str, object]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-@pytest.mark.skipif(not layers()["bubblewrap"], reason="bubblewrap does not work here")
+@needs_bubblewrap
 def test_nothing_is_left_of_thousands_of_verdicts(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for number in [*range(4), *range(99, 100 * len(ATTACKS), 100)]:  # every kind; what is loaded once

@@ -10,16 +10,16 @@ import pytest
 from or1lab.data.problem import Problem
 from or1lab.errors import Or1labError, UsageError
 from or1lab.recipe import ROOT, load_recipe
-from or1lab.rewards import ROUTES, CodeVerdict, Verdict, check_domains, get_reward, sandbox
+from or1lab.rewards import ROUTES, CodeVerdict, Verdict, check_domains, get_reward
 from or1lab.rewards.math import score_batch
 from or1lab.rollout.buffer import judge
+from tests.lacking import needs_bubblewrap
 
 MATH = Problem(id="m", domain="math", prompt="?", gold="7")
 TINY = Problem(id="t", domain="tiny", prompt="3+4=?", gold="7")
 CODE = Problem(id="c", domain="code", prompt="?", tests={"inputs": [[1], [2]], "outputs": [1, 4], "fn_name": "f"})
 SQUARE, SAME = "```python\ndef f(x): return x * x\n```", "```python\ndef f(x): return x\n```"
 numbers = itertools.count()
-bubblewrap = pytest.mark.skipif(not sandbox.layers()["bubblewrap"], reason="bubblewrap does not work here")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def own(tmp_path, monkeypatch):
     return write
 
 
-@bubblewrap
+@needs_bubblewrap
 def test_a_mixed_batch_comes_back_in_order():
     problems = [CODE, MATH, TINY, CODE, MATH]
     texts = [SQUARE, r"\boxed{8}", r"</think>\boxed{7}", SAME, r"\boxed{7.0}"]
@@ -142,7 +142,7 @@ def documented(tmp_path, monkeypatch):
     return {"code": "my_rewards.share_of_tests"}
 
 
-@bubblewrap
+@needs_bubblewrap
 def test_the_example_of_the_docs_pays_by_test(documented):
     broken = CODE.model_construct(id="b", domain="code", prompt="?", tests=None, gold=None)
     texts = [SAME, SQUARE, "no", SQUARE, SQUARE]

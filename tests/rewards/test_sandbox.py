@@ -18,8 +18,8 @@ from or1lab.rewards import sandbox, seccomp
 from or1lab.rewards.code import judge
 from or1lab.rewards.inside import wire
 from or1lab.rewards.sandbox import Broken, Child, Limits, TooMuch, layers
+from tests.lacking import needs_bubblewrap
 
-needs_bubblewrap = pytest.mark.skipif(not layers()["bubblewrap"], reason="bubblewrap does not work here")
 needs_filter = pytest.mark.skipif(not layers()["system calls"], reason="no filter of system calls here")
 
 

@@ -14,6 +14,7 @@ from or1lab.rollout import vllm_engine
 from or1lab.rollout.base import Request
 from or1lab.rollout.transformers_engine import TransformersEngine
 from or1lab.rollout.vllm_engine import VllmEngine, kv_cache_bytes
+from tests.lacking import needs_vllm
 
 EXPECTED = 5e-5  # fp32 rounding between two implementations, nats
 
@@ -75,6 +76,7 @@ def untied(engine, small_recipe):
     engine.sync(model.named_parameters())
 
 
+@needs_vllm
 def test_a_stream_gives_the_samples_of_a_batch_and_may_be_left(untied):
     _, engine = untied
     wanted = requests()
@@ -104,6 +106,7 @@ def test_sync_reaches_an_untied_engine(untied):
     assert check_mismatch(ours, theirs, "float32", engine.name)["kl/rollout_trainer_max"] < EXPECTED
 
 
+@needs_vllm
 def test_sync_reaches_the_tied_head(tied, monkeypatch):
     model, engine = tied
     moved = shaken(model)
@@ -117,6 +120,7 @@ def test_sync_reaches_the_tied_head(tied, monkeypatch):
     assert (ours - theirs).abs().max() < EXPECTED
 
 
+@needs_vllm
 def test_samples_do_not_depend_on_the_batch(tied):
     _, engine = tied
     whole = engine.generate(requests(), tau=1.0, T=24)
@@ -125,6 +129,7 @@ def test_samples_do_not_depend_on_the_batch(tied):
     assert whole[0][0] != whole[0][1]  # members of a group differ
 
 
+@needs_vllm
 def test_more_prompt_tokens_than_the_batch_budget(tied):
     """Seeded requests survive a queue: 40 x 8 prompt tokens against a budget of 16 sequences x 8."""
     _, engine = tied
@@ -135,6 +140,7 @@ def test_more_prompt_tokens_than_the_batch_budget(tied):
     assert together[33:35] == engine.generate(many[33:35], tau=1.0, T=32)
 
 
+@needs_vllm
 def test_limits_and_ends(tied):
     _, engine = tied
     for group in engine.generate(requests(), tau=1.0, T=12):
