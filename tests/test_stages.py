@@ -16,6 +16,7 @@ from or1lab.magic.trainer import MagicTrainer
 from or1lab.recipe import load_recipe
 from or1lab.rewards import Verdict
 from or1lab.store import Run
+from tests.lacking import needs_vllm
 from tests.test_train import power_cut, steady
 
 SMALL = Path(__file__).parent / "small.yaml"
@@ -60,6 +61,7 @@ def test_a_run_cut_at_or_after_a_boundary_resumes_to_the_same(start, cut, engine
     pd.testing.assert_frame_equal(steady(resumed), steady(whole), check_exact=True)
 
 
+@needs_vllm  # whose samples keep two groups in these steps
 def test_a_stage_sets_its_own_batch_clip_temperature_and_kl(engine, tmp_run):
     """KL is off in the first stage (no pass of the reference) and on in the second."""
     second = "{steps: 2, T: 96, D_R: 8, D_T: 4, gs: 2, tau: 0.7, beta: 0.5, clip_low: 0.1, clip_high: 0.3}"
