@@ -171,7 +171,8 @@ def data(name: str, shelf: Shelf) -> pd.DataFrame:
             for seed, run in runs.items():
                 measured = shelf.measured(run)
                 rows += [[place, "ours", arm, seed, *point] for point in points(curve, measured, limits)]
-                switches[place].update(measured.steps.groupby("stage")["step"].max().tolist()[:-1])
+                if "stage" in measured.steps:
+                    switches[place].update(measured.steps.groupby("stage")["step"].max().tolist()[:-1])
                 if measured.recipe.entropy not in ("none", "constant"):
                     targets.add(measured.recipe.tgt_ent)
             seeds.setdefault(arm, len(runs))
