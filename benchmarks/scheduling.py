@@ -73,7 +73,7 @@ def wall_time(backend: str, runs: int, seconds: float, options: dict[str, Any]) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=300.0, help="how long a run sleeps")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long a run sleeps")
     add_output_options(parser)
     options = parser.parse_args()
     taken = {"local": wall_time("local", options.runs, options.seconds, {})}
