@@ -6,6 +6,7 @@ SHELL := bash
 PYTHON ?= python3
 DEVICE ?= cpu
 JOBS ?= 2
+KEPT := experiments/results
 # An index with CPU builds of torch: what PyPI has for Linux on x86 is built for CUDA, and cannot be imported without it.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
@@ -19,7 +20,7 @@ CALM = while read -r did what size; do case "$$did $$what" in \
   esac; done
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup demo study report test test-slow bench gpu-check lint docs lab locks clean
+.PHONY: help setup demo study figures report test test-slow bench gpu-check lint docs lab locks clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12] [DEVICE=cpu|gpu] [TORCH_INDEX=URL]"
@@ -56,7 +57,18 @@ demo: setup  ## the main job: six training runs, a figure, a table (about seven 
 	  '  $(BIN)/or1lab train tiny D_T=4 stages.0.steps=20     train another arm: N_SGD = 4'
 
 study: setup  ## every run of the study that is missing, kept in experiments/results (hours, resumable; or1lab sweep study --dry-run --pack experiments/results tells how many)
-	@$(BIN)/or1lab sweep study --jobs $(JOBS) --resume --pack experiments/results
+	@$(BIN)/or1lab sweep study --jobs $(JOBS) --resume --pack $(KEPT)
+
+# Side by side, since tables and ledger use one core alone for much of their time; what they say comes at the end.
+figures: setup  ## every figure and table of the kept runs, and the ledger, into figures/ (half a minute)
+	@mkdir -p figures
+	@$(BIN)/or1lab tables --results $(KEPT) > figures/tables.txt 2>&1 & tables=$$!; \
+	$(BIN)/or1lab claims --results $(KEPT) > figures/claims.txt 2>&1 & claims=$$!; \
+	$(BIN)/or1lab figures --results $(KEPT) > figures/figures.txt && drawn=0 || drawn=$$?; \
+	wait $$tables || { cat figures/tables.txt; exit 1; }; \
+	wait $$claims || { cat figures/claims.txt; exit 1; }; \
+	cat figures/claims.txt; exit $$drawn
+	@echo 'made in figures/: *.png, .pdf (figures), .csv (their data), .txt (captions); *.md, .html, .tex (tables); claims.txt (the ledger)'
 
 report: setup  ## the study on one page, report.html, from its notebooks executed on experiments/results (two minutes)
 	@$(BIN)/or1lab report --jobs $(JOBS)

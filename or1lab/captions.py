@@ -53,9 +53,10 @@ def caption(name: str, data: pd.DataFrame, measured: Measured, tier: str = TINY)
     table = study_figures.table()
     experiment, spec = study(table.study(name), tier), table.spec(name).at(tier)
     parts = [f"{experiment.title}. {experiment.question}"]
-    theirs = list(dict.fromkeys(place for panel in spec.panels for place in panel.paper))
-    if theirs:
-        parts.append(f"Hollow: the paper's {', '.join(dict.fromkeys(places((place,)) for place in theirs))}.")
+    theirs = [place for panel in spec.panels for place in panel.paper]
+    if kinds := sorted({place.partition("_")[0] for place in theirs}):  # figures, and tables
+        told = [places(tuple(place for place in theirs if place.startswith(kind))) for kind in kinds]
+        parts.append(f"Hollow: the paper's {' and '.join(told)}.")
     parts.append(_runs({spec.labels.get(arm, arm): n for arm, n in data.attrs["seeds"].items()}))
     parts += [*data.attrs["notes"], NO_INTERVAL]
     forecasts = [curve for curve, told in table.curves.items() if told.x == "forecast"]

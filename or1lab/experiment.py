@@ -15,10 +15,10 @@ from pydantic import Field, StringConstraints, model_validator
 
 from or1lab import notebook as notebooks
 from or1lab.errors import UsageError, did_you_mean
+from or1lab.manifest import LOCK, MANIFEST, Recorded, is_locked
 from or1lab.recipe import ROOT, Recipe, find_file, load_recipe, parse_recipe, read_yaml, recipe_hash
 from or1lab.recipe_errors import checked
 from or1lab.recipe_parts import Strict
-from or1lab.store import LOCK, MANIFEST, Run, is_locked
 
 EXPERIMENTS = ROOT / "experiments" / "ablations"
 TINY = "tiny"  # the tier at which an experiment is what its file says
@@ -146,7 +146,7 @@ class Job:
             return "running"
         if not (self.folder / MANIFEST).exists():
             return "new"
-        run = Run.open(self.folder)
+        run = Recorded(self.folder)
         if run.manifest["recipe_hash"] != recipe_hash(self.recipe):
             return "other recipe"
         if run.status == "finished" and self.executed.exists() and notebooks.execution_failed(self.executed):

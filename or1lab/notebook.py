@@ -26,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from or1lab.environment import environment
 from or1lab.errors import Or1labError, UsageError, check_names, did_you_mean
-from or1lab.store import full_disk_explained, held
+from or1lab.manifest import full_disk_explained, held
 
 if TYPE_CHECKING:
     from ipywidgets import Widget

@@ -49,6 +49,7 @@ def work(outcomes: list[Outcome], backend: Backend, notebook: Path, screen: Scre
                 active.append(_Active(outcome, handle, time.monotonic()))
                 outcome.state = "queued" if backend.queues else "training"
                 screen.started(outcome)
+            before = len(active)
             for one in list(active):
                 outcome = one.outcome
                 if outcome.state == "queued" and is_locked(outcome.job.folder / JOB_LOCK):
@@ -61,7 +62,8 @@ def work(outcomes: list[Outcome], backend: Backend, notebook: Path, screen: Scre
                     _keep(outcome, packed)
                     screen.ended(outcome)
             screen.refresh()
-            time.sleep(1 if backend.queues else 0.2)
+            if len(active) == before:  # else there is room for the next one, at once
+                time.sleep(0.5 if backend.queues else 0.2)
     finally:
         for one in active:
             one.outcome.state = "stopped"

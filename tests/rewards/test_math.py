@@ -2,20 +2,14 @@ r"""Mathematics reward: what is found in a response, what counts as equal, and w
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
 import threading
 import time
 
-import psutil
 import pytest
 
 from or1lab.data.problem import Problem
 from or1lab.errors import UsageError
-from or1lab.recipe import ROOT
-from or1lab.rewards import Verdict, get_reward, math_worker
+from or1lab.rewards import Verdict, get_reward
 from or1lab.rewards import math as reward
 from or1lab.rewards.math import LONGEST, LONGEST_PROSE, TAIL, find_answer, score_batch, verify_math
 
@@ -365,40 +359,3 @@ def test_it_works_outside_the_main_thread():
     thread.start()
     thread.join()
     assert found == [Verdict(True, "equivalent")]
-
-
-def test_a_workers_memory_and_files_are_limited():
-    assert verify_math(box("0.5"), r"\frac12").correct
-    (worker, *_) = (
-        p for p in psutil.Process().children() if any("math_worker" in part for part in p.cmdline())
-    )
-    if not hasattr(worker, "rlimit"):
-        pytest.skip("no limits on this system")
-    assert worker.rlimit(psutil.RLIMIT_AS) == (math_worker.MEMORY, math_worker.MEMORY)
-    assert worker.rlimit(psutil.RLIMIT_FSIZE) == worker.rlimit(psutil.RLIMIT_CORE) == (0, 0)
-
-
-def test_a_worker_limits_its_own_processor_time():
-    worker = subprocess.Popen(
-        [sys.executable, "-P", math_worker.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    question = json.dumps({"pairs": [[box(r"\frac12"), box(SLOW)]], "limit": 0.2, "plain": False})
-    out, _ = worker.communicate(question + "\n", timeout=60)
-    assert out == '"ready"\n' and worker.returncode == -signal.SIGPROF
-
-
-def test_a_forked_child_asks_workers_of_its_own():
-    code = r"""
-import os, psutil
-from or1lab.rewards.math import verify_math
-assert verify_math(r"\boxed{0.5}", r"\frac12").correct
-if (child := os.fork()) == 0:
-    right = verify_math(r"\boxed{0.25}", r"\frac14").correct
-    os._exit(0 if right and len(psutil.Process().children()) == 1 else 1)
-assert os.waitpid(child, 0)[1] == 0
-assert verify_math(r"\boxed{0.125}", r"\frac18").correct and len(psutil.Process().children()) == 1
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT, timeout=60
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
