@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
-from scipy import stats
 
 from or1lab import figures, study_figures
 from or1lab.captions import Captioned, caption
@@ -55,9 +53,9 @@ class Chapter:
         there = [run.folder for run in find_runs(self.shelf.folder) if run.manifest.get("status") == "finished"]
         told = [f"{self.results}: {len(found)} finished runs of the study, tier {self.tier}"]
         if others := len(set(there) - found):
-            told.append(f"{others} others there do not count: they are copies, or of another world or tier")
+            told.append(f"{others} others there do not count: copies, of no study, or of another world or tier")
         if not found:
-            mend = f"`or1lab sweep study{option(self.tier)}` makes them"
+            mend = f"`or1lab sweep study{option(self.tier)}` makes them in runs: then results = \"runs\""
             told.append(mend if self.shelf.folder.is_dir() else "there is no such folder")
         return "; ".join(told)
 
@@ -98,7 +96,7 @@ class Chapter:
         if len(frame := self.data(name)):
             return Captioned(self._made[name][1](frame), caption(name, frame, self.measured, self.tier))
         own = study_figures.table().study(name)
-        title, mend = study(own, self.tier).title, f"`or1lab sweep {own}{option(self.tier)}` makes them"
+        title, mend = study(own, self.tier).title, f"`or1lab sweep {own}{option(self.tier)}` makes them in runs"
         print(f"{title}: no finished run in {self.results}; {mend}.")
         return None
 
@@ -133,7 +131,7 @@ class Chapter:
         if end:
             since = gap.index[[-1, *np.flatnonzero(gap * end <= 0)][-1] + 1]
             told = f"{ahead} ends {_number(abs(end))} above {behind}, and is above it from step {since} on"
-        print(f"\n{about[0].upper()}{about[1:]}, means of the runs: {told}.")
+        print(f"\n{about[0].upper()}{about[1:]}, means of the runs: {told}; a difference of means decides nothing.")
 
     def rank(self, x: str, y: str, *names: str) -> None:
         """Print Spearman's rank correlation of two statistics over the runs of studies: exploratory."""
@@ -143,30 +141,23 @@ class Chapter:
         if min(len(set(a)), len(set(b))) < 3:
             print(f"\nNo rank correlation of {what}: fewer than three different values.")
             return
-        found = stats.spearmanr(a, b)
-        told = f"{number(found.statistic, '+.2f')} (p = {found.pvalue:.2g})"
-        print(f"\nExploratory, outside the ledger: Spearman's rank correlation of {what} is {told}.")
+        found = number(pd.Series(a).rank().corr(pd.Series(b).rank()), "+.2f")
+        told = f"Spearman's rank correlation of {what} is {found}"
+        print(f"\nExploratory, outside the ledger: {told}; runs of an arm are not independent, so it has no p-value.")
 
     def _remarks(self, name: str) -> Iterator[str]:
-        """What a reader of the figure has to know of its runs: missing ones, equal ones, what entropy control did."""
+        """What a reader of the figure has to know of its runs: missing ones, what entropy control did."""
         own, labels = study_figures.table().study(name), self._spec(name).labels
         experiment = study(own, self.tier)
         found, planned = len(self._runs(own)), len(experiment.arms) * len(experiment.seeds)
         if 0 < found < planned:
             yield f"{found} of {planned} runs are finished; a claim is looked at when all of its runs are."
-        ours = self.data(name).query("read == 'ours'").dropna(subset=["step"])
-        curves = [(str(arm), part.set_index(["panel", "seed", "step"])["y"]) for arm, part in ours.groupby("series")]
-        for (one, a), (other, b) in combinations(curves, 2):
-            both = a.index.intersection(b.index)
-            if len(both) and (a[both] == b[both]).all():
-                pair = f"{labels.get(one, one)} and {labels.get(other, other)}"
-                yield f"{pair} have the same numbers at every step: one lies behind the other."
         acted = []
         for arm, runs in self.shelf.arms(own).items():
             measured = [self.shelf.measured(run) for run in runs.values()]
             shares = [share for run in measured if (share := bonus_share(run)) is not None]
             if shares:
-                acted.append(f"{np.mean(shares):.0%} ({labels.get(arm, arm)})")
+                acted.append(f"{np.mean(shares):.1%} ({labels.get(arm, arm)})")
         if acted:
             yield f"Share of the steps in which entropy control gave a bonus: {', '.join(acted)}."
 

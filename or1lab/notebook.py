@@ -75,7 +75,8 @@ def opened() -> None:
 
     shell = get_ipython()
     cells = list(map(_assignments, shell.user_ns["In"])) if shell else []
-    types = {name: kind for cell in cells for name, kind in cell.items() if kind}
+    typed = ({name: kind for name, kind in cell.items() if kind} for cell in cells)
+    types = next(filter(None, typed), {})  # of the parameters cell: a person may have run cells of another kind below
     sources = shell.user_ns["In"] if shell else []
     injected = [cell for cell, source in zip(cells, sources, strict=True) if source.startswith(INJECTED)]
     check_names(injected[-1] if injected else [], types, "parameter")  # the last: it may have been mended by hand

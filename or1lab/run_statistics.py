@@ -392,9 +392,9 @@ def censored(statistic: str, run: Records) -> bool:
 
 
 def bonus_share(run: Records) -> float | None:
-    """Share of the steps in which entropy control gave a bonus; None without control."""
-    stages = {stage.entropy or run.recipe.entropy for stage in run.recipe.stages}
-    if stages <= {"none", "constant"}:
+    """Share of the steps in which entropy control gave a bonus; None without control, or with a constant in a stage."""
+    stages = {stage.entropy for stage in run.recipe.by_stage}
+    if stages == {"none"} or "constant" in stages:
         return None
     alpha = run.column("entropy/alpha")
     return float((alpha > 0).mean()) if len(alpha) else 0.0

@@ -27,7 +27,7 @@ X = {
     "wall": "training time here (minutes)",
     "slots": "places that decode side by side",
     "entropy": "entropy of the test responses (nats per token)",
-    "forecast": "forecast from the first half",
+    "forecast": "forecast from the first half (share correct)",
 }
 BY_EYE = "Hollow markers: read by eye off the paper's figure ({}), not numbers that it gives."
 PRINTED = "Hollow: as printed in the paper ({})."
