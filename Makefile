@@ -80,8 +80,8 @@ test-slow: setup  ## what takes longer: slow tests, killed processes, notebooks 
 	@$(BIN)/python -m pytest -m '(slow or faults) and not browser' --numprocesses $(JOBS) --dist loadfile
 	@$(BIN)/python -m pytest -m browser
 
-bench: setup  ## ours against stock TRL, printed and kept in benchmarks/results (about three quarters of an hour, an idle machine)
-	@for name in update step memory judge curate scoring coverage ledger planner; do $(BIN)/python -m benchmarks.$$name --save benchmarks/results/$$name.json; done
+bench: setup  ## ours against stock TRL, printed and kept in benchmarks/results (about an hour, an idle machine)
+	@for name in update step memory judge curate scoring coverage ledger planner scheduling; do $(BIN)/python -m benchmarks.$$name --save benchmarks/results/$$name.json; done
 
 gpu-check: setup  ## what only a GPU can show, kept in benchmarks/results (ten minutes; make setup DEVICE=gpu first)
 	@$(BIN)/python -m benchmarks.gpu_check --save benchmarks/results/gpu_check.json
