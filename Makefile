@@ -21,6 +21,7 @@ CALM = while read -r did what size; do case "$$did $$what" in \
 export PIP_ROOT_USER_ACTION := ignore
 
 .PHONY: help setup demo study figures report test test-slow bench gpu-check lint docs lab locks clean
+.PHONY: figures/figures.log figures/tables.log figures/claims.txt
 
 help:  ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12] [DEVICE=cpu|gpu] [TORCH_INDEX=URL]"
@@ -59,16 +60,18 @@ demo: setup  ## the main job: six training runs, a figure, a table (about seven 
 study: setup  ## every run of the study that is missing, kept in experiments/results (hours, resumable; or1lab sweep study --dry-run --pack experiments/results tells how many)
 	@$(BIN)/or1lab sweep study --jobs $(JOBS) --resume --pack $(KEPT)
 
-# Side by side, since tables and ledger use one core alone for much of their time; what they say comes at the end.
+# Side by side, since tables and ledger use one core alone for much of their time.
 figures: setup  ## every figure and table of the kept runs, and the ledger, into figures/ (half a minute)
 	@mkdir -p figures
-	@$(BIN)/or1lab tables --results $(KEPT) > figures/tables.txt 2>&1 & tables=$$!; \
-	$(BIN)/or1lab claims --results $(KEPT) > figures/claims.txt 2>&1 & claims=$$!; \
-	$(BIN)/or1lab figures --results $(KEPT) > figures/figures.txt && drawn=0 || drawn=$$?; \
-	wait $$tables || { cat figures/tables.txt; exit 1; }; \
-	wait $$claims || { cat figures/claims.txt; exit 1; }; \
-	cat figures/claims.txt; exit $$drawn
+	@$(MAKE) --no-print-directory --jobs 3 figures/figures.log figures/tables.log figures/claims.txt
+	@sed -n '/ primary claims: /,$$p' figures/claims.txt
 	@echo 'made in figures/: *.png, .pdf (figures), .csv (their data), .txt (captions); *.md, .html, .tex (tables); claims.txt (the ledger)'
+
+figures/figures.log:
+	@$(BIN)/or1lab figures --results $(KEPT) > $@
+
+figures/tables.log figures/claims.txt:
+	@$(BIN)/or1lab $(basename $(@F)) --results $(KEPT) > $@ 2>&1 || { cat $@; exit 1; }
 
 report: setup  ## the study on one page, report.html, from its notebooks executed on experiments/results (two minutes)
 	@$(BIN)/or1lab report --jobs $(JOBS)

@@ -54,14 +54,13 @@ def caption(name: str, data: pd.DataFrame, measured: Measured, tier: str = TINY)
     experiment, spec = study(table.study(name), tier), table.spec(name).at(tier)
     parts = [f"{experiment.title}. {experiment.question}"]
     theirs = [place for panel in spec.panels for place in panel.paper]
-    if kinds := sorted({place.partition("_")[0] for place in theirs}):  # figures, and tables
-        told = [places(tuple(place for place in theirs if place.startswith(kind))) for kind in kinds]
-        parts.append(f"Hollow: the paper's {' and '.join(told)}.")
+    if theirs:
+        parts.append(f"Hollow: the paper's {places(tuple(theirs))}.")
     parts.append(_runs({spec.labels.get(arm, arm): n for arm, n in data.attrs["seeds"].items()}))
-    parts += [*data.attrs["notes"], NO_INTERVAL]
     forecasts = [curve for curve, told in table.curves.items() if told.x == "forecast"]
-    if n := int(data["panel"].isin(forecasts).sum()):
-        parts.append(f"The last panel: {n} runs of all studies.")
+    n = int(data["panel"].isin(forecasts).sum())
+    dots = f"Dots are evaluations in the first panel, the {n} runs of all studies in the last; no interval is drawn."
+    parts += [*data.attrs["notes"], dots if n else NO_INTERVAL]
     recipes = {job.arm: job.recipe for job in expand(experiment, experiment.seeds[:1])}
     parts.append(f"Tier {tier}; {_settings(recipes)}.")
     return " ".join(parts)

@@ -55,9 +55,12 @@ class Chapter:
         if others := len(set(there) - found):
             told.append(f"{others} others there do not count: copies, of no study, or of another world or tier")
         if not found:
-            mend = f"`or1lab sweep study{option(self.tier)}` makes them in runs: then results = \"runs\""
-            told.append(mend if self.shelf.folder.is_dir() else "there is no such folder")
+            told.append(self._mend("study") if self.shelf.folder.is_dir() else "there is no such folder")
         return "; ".join(told)
+
+    def _mend(self, name: str) -> str:
+        where = "" if str(self.results) == "runs" else ' in runs: then results = "runs"'
+        return f"`or1lab sweep {name}{option(self.tier)}` makes them{where}"
 
     def _runs(self, name: str) -> list[Run]:
         return [run for runs in self.shelf.arms(name).values() for run in runs.values()]
@@ -96,8 +99,7 @@ class Chapter:
         if len(frame := self.data(name)):
             return Captioned(self._made[name][1](frame), caption(name, frame, self.measured, self.tier))
         own = study_figures.table().study(name)
-        title, mend = study(own, self.tier).title, f"`or1lab sweep {own}{option(self.tier)}` makes them in runs"
-        print(f"{title}: no finished run in {self.results}; {mend}.")
+        print(f"{study(own, self.tier).title}: no finished run in {self.results}; {self._mend(own)}.")
         return None
 
     # ------------------------------------------------------------------------------------------------- sentences
@@ -136,12 +138,13 @@ class Chapter:
     def rank(self, x: str, y: str, *names: str) -> None:
         """Print Spearman's rank correlation of two statistics over the runs of studies: exploratory."""
         runs = {run.folder: self.shelf.measured(run) for name in names for run in self._runs(name)}
-        a, b = ([STATISTICS[statistic](run) for run in runs.values()] for statistic in (x, y))
-        what = f"{x} and {y} over {len(runs)} runs of {', '.join(names)}".replace("_", " ")
-        if min(len(set(a)), len(set(b))) < 3:
+        rows = [[STATISTICS[statistic](run) for statistic in (x, y)] for run in runs.values()]
+        both = pd.DataFrame(rows, columns=["x", "y"]).dropna()
+        what = f"{x} and {y} over {len(both)} runs of {', '.join(names)}".replace("_", " ")
+        if both.nunique().min() < 3:
             print(f"\nNo rank correlation of {what}: fewer than three different values.")
             return
-        found = number(pd.Series(a).rank().corr(pd.Series(b).rank()), "+.2f")
+        found = number(both.rank().corr().iloc[0, 1], "+.2f")
         told = f"Spearman's rank correlation of {what} is {found}"
         print(f"\nExploratory, outside the ledger: {told}; runs of an arm are not independent, so it has no p-value.")
 

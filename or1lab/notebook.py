@@ -75,17 +75,17 @@ def opened() -> None:
 
     shell = get_ipython()
     cells = list(map(_assignments, shell.user_ns["In"])) if shell else []
-    typed = ({name: kind for name, kind in cell.items() if kind} for cell in cells)
-    types = next(filter(None, typed), {})  # of the parameters cell: a person may have run cells of another kind below
+    types = {name: kind for cell in cells for name, kind in cell.items() if kind}
     sources = shell.user_ns["In"] if shell else []
     injected = [cell for cell, source in zip(cells, sources, strict=True) if source.startswith(INJECTED)]
     check_names(injected[-1] if injected else [], types, "parameter")  # the last: it may have been mended by hand
     for name, kind in types.items():
-        value = shell.user_ns[name]
         try:
-            TypeAdapter(eval(kind)).validate_python(value, strict=True)
+            TypeAdapter(eval(kind)).validate_python(shell.user_ns[name], strict=True)
+        except (NameError, KeyError):  # no parameter: in a cell of the reader's own
+            continue
         except ValidationError:
-            wrong = f"the parameter {name} is to be of the type {kind}, and is {value!r}"
+            wrong = f"the parameter {name} is to be of the type {kind}, and is {shell.user_ns[name]!r}"
             raise UsageError(f"{wrong}; papermill has types where it is given -y '{name}: ...'") from None
     told = environment()
     versions = " ".join(f"{package} {version}," for package, version in told["packages"].items())

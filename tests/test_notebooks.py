@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -82,6 +83,37 @@ def test_parameters_are_checked_in_the_notebook_itself(injected, message, monkey
     else:
         notebook.opened()
         assert "python 3." in capsys.readouterr().out
+
+
+def test_cells_of_ones_own_are_no_parameters(monkeypatch):
+    own = "import pandas as pd\ntotal: int = 3\nframe: pd.DataFrame = pd.DataFrame()\nlater: str"
+    cells = ["", own, "seed: int = 0", "# Parameters\nseed = 7", "seed: float = 0.5"]  # the last: mended by hand
+    values: dict = {}
+    for cell in cells:
+        exec(cell, values)
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(user_ns={**values, "In": cells}))
+    notebook.opened()
+    values["seed"] = "half"
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(user_ns={**values, "In": cells}))
+    with pytest.raises(UsageError, match="seed is to be of the type float"):
+        notebook.opened()
+
+
+def test_the_data_notebook_deletes_nothing_of_others(tmp_path):
+    mine = tmp_path / "mine" / "benchmark.jsonl"
+    mine.parent.mkdir()
+    mine.write_text("{}\n")
+    cells = nbformat.read(ROOT / "notebooks" / "data.ipynb", as_version=4).cells
+    (source,) = (cell.source for cell in cells if "shutil.rmtree(folder, " in cell.source)
+    source = source.partition("items = ")[0]
+    given = {"ROOT": ROOT, "UsageError": UsageError, "shutil": shutil}
+    for out in (mine.parent, ROOT, ""):
+        with pytest.raises(UsageError, match="name another folder"):
+            exec(source, {**given, "out": str(out)})
+    assert mine.read_text() == "{}\n"
+    for _ in range(2):  # its own it makes anew
+        exec(source, {**given, "out": str(tmp_path / "its")})
+        (tmp_path / "its" / "curated").mkdir()
 
 
 def test_train_notebook_trains_a_run_and_shows_its_card(tmp_path):

@@ -154,6 +154,26 @@ def test_a_setup_that_fails_is_not_done(clone):
     assert not list(clone.glob(".venv/installed-*"))
 
 
+STANDS_FOR_OR1LAB = """#!/bin/sh
+echo "$1 of $3" | tee -a called; echo "10 primary claims: none"
+if [ "$1" = "$FAILS" ]; then echo 'error: a reason' >&2; exit 3; fi
+"""
+
+
+@pytest.mark.parametrize("fails", ["", "figures", "tables", "claims"])
+def test_figures_tables_and_ledger_are_made_at_once_and_none_fails_unsaid(fails, clone):
+    subprocess.run(["make", "setup", "PYTHON=./python"], cwd=clone, capture_output=True, check=True)
+    (clone / ".venv" / "bin" / "or1lab").write_text(STANDS_FOR_OR1LAB)
+    made = subprocess.run(
+        ["make", "figures"], cwd=clone, capture_output=True, text=True, env=os.environ | {"FAILS": fails}
+    )
+    called = sorted((clone / "called").read_text().splitlines())
+    assert called == [f"{name} of experiments/results" for name in ("claims", "figures", "tables")]
+    assert bool(made.returncode) == bool(fails) and ("a reason" in made.stdout + made.stderr) == bool(fails)
+    assert ("made in figures/" in made.stdout) != bool(fails)
+    assert fails or made.stdout.splitlines()[0] == "10 primary claims: none"
+
+
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone")
 @pytest.mark.parametrize(
     ("path", "ignored"), [("figures/entropy.png", True), ("figures/demo.png", False), ("runs/mine/train.ipynb", True)]

@@ -333,6 +333,8 @@ def test_the_whole_report_from_made_up_runs(whole):
         )  # among the small ones, and so in its chapter
     for image in read.all("img"):
         assert image["alt"] == "" or len(image["alt"]) > 10
+    links = [link["href"] for link in read.all("a")]
+    assert all(link.startswith("https://") or link.startswith("#") and link[1:] in read.ids for link in links)
     assert "not run" in page and "or1lab sweep study --resume --pack" in page
 
 

@@ -225,3 +225,16 @@ def test_every_statistic_is_computed_from_a_run_folder(tmp_path):
     ready = replace(measured, horizon=1000.0)
     for name, statistic in STATISTICS.items():
         assert math.isfinite(statistic(ready)), name
+
+
+@pytest.mark.parametrize(
+    ("recipe", "share"),
+    [
+        (["entropy=paper"], 0.25),
+        (["entropy=none"], None),
+        (["entropy=paper", "stages.0.entropy=constant", "alpha=0.02"], None),  # its alpha is no doing of control
+    ],
+)
+def test_the_share_of_steps_with_a_bonus_is_that_of_control(recipe, share):
+    run = made(recipe=recipe, n=4, entropy__alpha=[0.0, 0.0, 0.01, 0.0])
+    assert s.bonus_share(run) == share

@@ -177,9 +177,9 @@ def test_forecasts_are_of_every_run(shelf, frames):
     told = frames["law"].query("panel == 'forecast'")
     assert len(told) == len(shelf.by_recipe) and set(told["series"]) == set(study_figures.KINDS)
     said = captions.caption("law", frames["law"], Measured(shelf.folder))
-    assert f"The last panel: {len(told)} runs of all studies." in said
+    assert f"the {len(told)} runs of all studies in the last;" in said and captions.NO_INTERVAL not in said
     other = captions.caption("clip_higher", frames["clip_higher"], Measured(shelf.folder))
-    assert "The last panel" not in other
+    assert "of all studies" not in other and captions.NO_INTERVAL in other
 
 
 def test_runs_of_another_study_count_those_of_another_world_do_not(tmp_path):

@@ -46,7 +46,7 @@ def live_card(title: str = "", folder: str | Path | None = None) -> Callable[[di
     """A watcher for `train.run(on_record=...)` that keeps one card below the cell up to date; with the run's folder
     also answers that it has sampled."""
     records: list[dict[str, Any]] = []
-    below = _Below("no step yet: a new run starts its engine first")
+    below = _Below("waiting for the next step (a finished run has none)")
     drawn = 0.0
 
     def see(record: dict[str, Any]) -> None:
