@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-DEVICE ?= cpu
+DEVICE ?= $(if $(wildcard .venv/installed-gpu),gpu,cpu)
 JOBS ?= 2
 KEPT := experiments/results
 # An index with CPU builds of torch: what PyPI has for Linux on x86 is built for CUDA, and cannot be imported without it.
@@ -46,7 +46,7 @@ $(INSTALLED): requirements/$(DEVICE).lock pyproject.toml
 	@$(BIN)/or1lab doctor --quick
 	@rm -f .venv/installed-*; touch $@
 
-demo: setup  ## the main job: six training runs, a figure, a table (about seven minutes on two cores)
+demo: setup  ## the main job: six training runs, a figure, a table (about seven minutes on two cores, and the set-up before)
 	@$(BIN)/or1lab sweep demo --jobs $(JOBS) --resume
 	@$(BIN)/or1lab figures demo
 	@$(BIN)/or1lab tables demo
@@ -76,7 +76,7 @@ figures/tables.log figures/claims.txt:
 report: setup  ## the study on one page, report.html, from its notebooks executed on experiments/results (two minutes)
 	@$(BIN)/or1lab report --jobs $(JOBS)
 
-test: setup  ## the tests (about ten minutes on two cores)
+test: setup  ## the tests (about seven minutes on two cores, and the set-up before)
 	@$(BIN)/python -m pytest -m 'not slow and not faults and not browser' --numprocesses $(JOBS) --dist loadfile
 
 test-slow: setup  ## what takes longer: slow tests, killed processes, notebooks in a browser

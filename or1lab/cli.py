@@ -219,7 +219,7 @@ def tables(
     """Tables of experiments and of the paper, with our numbers beside its own: markdown (printed), HTML and LaTeX."""
     from or1lab import tables as making
 
-    folder = runs_at(results, tier)
+    folder = runs_at(results, tier, named=names or ())
     written = making.make_tables(names or [], folder, out, tier)
     if json:
         print_json({str(path): text for path, text in written.items()})

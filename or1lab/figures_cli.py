@@ -30,7 +30,7 @@ def figures(
     inches every panel has a row of its own; a figure of many panels is then longer than a page."""
     from or1lab import figures as drawing
 
-    folder = runs_at(results, tier)
+    folder = runs_at(results, tier, named=names or ())
     if names_only:
         listed = drawing.listed(folder, tier, names or ())
         if json:
@@ -39,7 +39,7 @@ def figures(
         table = Table("figure", "shows", "runs", box=None, pad_edge=False)
         for name, shows, runs in listed:
             table.add_row(name, shows, runs)
-        console.print(table)
+        console.print(table, f"runs counted in {folder}; others: --results FOLDER", highlight=False)
         return
     written = drawing.make_figures(names or [], folder, out, tier, width)
     if json:

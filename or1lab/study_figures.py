@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,15 +25,7 @@ from or1lab.recipe import ROOT, Recipe, read_yaml
 from or1lab.recipe_errors import checked
 from or1lab.recipe_parts import Strict
 from or1lab.results import Arms, Shelf
-from or1lab.run_statistics import (
-    STATISTICS,
-    Records,
-    accuracy_at_limit,
-    forecast,
-    law,
-    makespan,
-    simulated_time,
-)
+from or1lab.run_statistics import STATISTICS, Records, accuracy_at_limit, forecast, law, makespan, simulated_time
 
 TABLE = ROOT / "experiments" / "figures.yaml"
 COLUMNS = ["panel", "read", "series", "seed", "step", "x", "y"]
@@ -140,6 +133,16 @@ def names() -> list[str]:
 def with_runs(shelf: Shelf) -> list[str]:
     """The figures of whose study there is a finished run."""
     return [name for name in names() if shelf.has(table().study(name))]
+
+
+def richer(named: Sequence[str], *folders: Path) -> Path:
+    """The folder in which most of the named figures or studies have finished runs; of equals the first."""
+
+    def there(folder: Path) -> int:
+        drawn = with_runs(Shelf(folder))
+        return len({*drawn, *map(table().study, drawn)}.intersection(named))
+
+    return max(folders, key=there)
 
 
 # -------------------------------------------------------------------------------------------------------- frames

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Column, Table
 
 from or1lab.experiment import Experiment, Outcome
-from or1lab.store import Run
+from or1lab.store import MANIFEST, Run
 from or1lab.terminal import right
 from or1lab.tracking import PLAIN_EVERY, describe, duration, formatted
 
@@ -126,7 +126,8 @@ class Screen:
 
     def started(self, outcome: Outcome) -> None:
         """Say that a job was queued or started."""
-        begun = "queued" if outcome.state == "queued" else "started"
+        begun = "goes on from its newest checkpoint" if (outcome.job.folder / MANIFEST).exists() else "started"
+        begun = "queued" if outcome.state == "queued" else begun
         self._say(f"{outcome.job.name}: {begun}, log {outcome.job.log}")
 
     def ended(self, outcome: Outcome) -> None:

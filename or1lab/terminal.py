@@ -6,7 +6,7 @@ import codecs
 import io
 import json as jsonlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,16 +28,21 @@ FEW = 6  # jobs that are done sooner than a second process has begun
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 RUNS, KEPT = Path("runs"), Path("experiments/results")  # where runs are made, and those of the study kept
-Results = Annotated[Path | None, typer.Option(help=f"Folder of runs; default {RUNS}, or {KEPT} until it has any.")]
+Results = Annotated[Path | None, typer.Option(help=f"Folder of runs; default {RUNS}, or {KEPT} for what is not there.")]
 OfStudy = Annotated[Path | None, typer.Option(help=f"Folder of runs; default {KEPT}, or {RUNS} of a real model.")]
 Tier = Annotated[str, typer.Option(help="tiny (the files as they stand), or a real model: 1.5b, 7b, 32b.")]
 
 
-def runs_at(given: Path | None, tier: str, of_study: bool = False) -> Path:
-    """The folder of `Results`, or of `OfStudy`, at a tier. Raises UsageError for one that is not there."""
+def runs_at(given: Path | None, tier: str, of_study: bool = False, named: Sequence[str] = ()) -> Path:
+    """The folder of `Results`, or of `OfStudy`, at a tier; KEPT also where the study's runs alone have what is `named`.
+    Raises UsageError for one that is not there."""
     from or1lab.tracker import find_runs
 
     folder = given or (RUNS if tier != "tiny" or not of_study and find_runs(RUNS) else KEPT)
+    if named and not given and tier == "tiny" and folder == RUNS:
+        from or1lab.study_figures import richer
+
+        folder = richer(named, RUNS, KEPT)
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}: name one with --results; `or1lab sweep demo` makes {RUNS}")
     return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from or1lab.errors import UsageError
 from or1lab.recipe import ROOT, load_recipe
 from or1lab.store import Run
 from or1lab.terminal import KEPT, RUNS, runs_at
+from tests.made_up import write_study
 
 HEAVY = {"torch", "transformers", "trl", "vllm", "wandb"}
 SMALL = Path(__file__).parent / "small.yaml"
@@ -106,7 +108,11 @@ def test_which_folder_of_runs_is_the_default(or1lab, tmp_path, monkeypatch):
     assert runs_at(None, "7b") == runs_at(None, "7b", of_study=True) == RUNS
     assert runs_at(RUNS / "mine", "7b") == RUNS / "mine"
     assert "no finished run of the experiment 'demo' in runs;" in or1lab("tables", "demo")[2]
-    KEPT.rmdir()
+    write_study(KEPT, "kl", seeds=[100])
+    for named in ("kl", "law"):  # a study of which there is nothing in runs/; what neither has is looked for there
+        assert runs_at(None, "tiny", named=[named]) == (KEPT if named == "kl" else RUNS)
+    assert runs_at(None, "tiny") == runs_at(RUNS, "tiny", named=["kl"]) == RUNS
+    shutil.rmtree(KEPT)
     for command in ("claims", "report"):
         assert f"there is no folder {KEPT}:" in or1lab(command)[2]
 

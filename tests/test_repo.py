@@ -143,6 +143,9 @@ def test_torch_comes_from_an_index_of_cpu_builds_where_one_is_reached(clone):
     assert "--index-url https://download.pytorch.org/whl/cpu" in ours and ours.endswith(pinned)
     assert "--index-url https://mirror/cpu" in others and others.endswith(pinned)
     unreached = os.environ | {"INDEX_ENDS_WITH": "1"}
+    later = subprocess.run(["make", "-n", "gpu-check"], cwd=clone, capture_output=True, text=True, check=True)
+    assert "set-up" not in later.stdout  # what is there is used, and not replaced by an environment for CPUs
+    make.append("DEVICE=cpu")
     made = subprocess.run([*make, "-B"], cwd=clone, capture_output=True, text=True, check=True, env=unreached)
     assert "no torch from https://download.pytorch.org/whl/cpu" in made.stdout and "all well" in made.stdout
 
