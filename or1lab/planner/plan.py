@@ -190,7 +190,7 @@ def check(recipe: Recipe, a: Architecture, cluster: Cluster, layout: Layout) -> 
     if a.context and tokens > a.context:
         raise UsageError(f"data.prompt_limit + T = {tokens:,} tokens, but {a.name} has a context of {a.context:,}")
     if not cluster.device.is_gpu and layout != Layout():
-        raise UsageError("--tp, --sleep, --offload, --server, or this recipe, want GPUs: name them, --gpus 8xH100")
+        raise UsageError("--tp, --sleep, --offload, --server, or this recipe, are for GPUs: name them, --gpus 8xH100")
     if layout.server >= cluster.gpus and layout.server:
         raise UsageError(f"--server {layout.server}: of {cluster.gpus} GPUs that leaves none to train on")
     if layout.offload and layout.training(cluster) < 2:
