@@ -76,7 +76,7 @@ figures/tables.log figures/claims.txt:
 report: setup  ## the study on one page, report.html, from its notebooks executed on experiments/results (two minutes)
 	@$(BIN)/or1lab report --jobs $(JOBS)
 
-test: setup  ## the tests (about seven minutes on two cores, and the set-up before)
+test: setup  ## the tests (about ten minutes on two cores)
 	@$(BIN)/python -m pytest -m 'not slow and not faults and not browser' --numprocesses $(JOBS) --dist loadfile
 
 test-slow: setup  ## what takes longer: slow tests, killed processes, notebooks in a browser

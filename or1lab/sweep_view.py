@@ -126,7 +126,7 @@ class Screen:
 
     def started(self, outcome: Outcome) -> None:
         """Say that a job was queued or started."""
-        begun = "goes on from its newest checkpoint" if (outcome.job.folder / MANIFEST).exists() else "started"
+        begun = "goes on" if (outcome.job.folder / MANIFEST).exists() else "started"
         begun = "queued" if outcome.state == "queued" else begun
         self._say(f"{outcome.job.name}: {begun}, log {outcome.job.log}")
 
