@@ -43,7 +43,7 @@ def other_recipe(run: Run, recipe: Recipe) -> str:
     told = [f"{key} was {was}, is now {now}" for key, (was, now) in changed.items()]
     told[3:] = [f"and {len(told) - 3} more"] * (len(told) > 3)
     what = f" ({'; '.join(told)})" * bool(told)  # none where other code left out other keys
-    return f"{run.folder} was made with another recipe{what}: go back to it or write elsewhere (--out)"
+    return f"{run.folder} was made with another recipe{what}: go back to it or write elsewhere with --out"
 
 
 def differing(one: dict[str, Any], other: dict[str, Any]) -> Pairs:
