@@ -137,12 +137,8 @@ def with_runs(shelf: Shelf) -> list[str]:
 
 def richer(named: Sequence[str], *folders: Path) -> Path:
     """The folder in which most of the named figures or studies have finished runs; of equals the first."""
-
-    def there(folder: Path) -> int:
-        drawn = with_runs(Shelf(folder))
-        return len({*drawn, *map(table().study, drawn)}.intersection(named))
-
-    return max(folders, key=there)
+    asked = {table().study(name) for name in names() if {name, table().study(name)}.intersection(named)}
+    return max(folders, key=lambda folder: sum(map(Shelf(folder).has, asked)))
 
 
 # -------------------------------------------------------------------------------------------------------- frames

@@ -127,8 +127,8 @@ class Screen:
     def started(self, outcome: Outcome) -> None:
         """Say that a job was queued or started."""
         begun = "goes on" if (outcome.job.folder / MANIFEST).exists() else "started"
-        begun = "queued" if outcome.state == "queued" else begun
-        self._say(f"{outcome.job.name}: {begun}, log {outcome.job.log}")
+        told = "queued" if outcome.state == "queued" else begun
+        self._say(f"{outcome.job.name}: {told}, log {outcome.job.log}")
 
     def ended(self, outcome: Outcome) -> None:
         """Say how a job ended, and why."""

@@ -15,7 +15,7 @@ from rich.console import Console
 from or1lab import sweep as sweeps
 from or1lab.comparison import other_recipe
 from or1lab.errors import Or1labError, UsageError
-from or1lab.experiment import Experiment, expand, load_experiment
+from or1lab.experiment import Experiment, Outcome, expand, load_experiment
 from or1lab.recipe import load_recipe
 from or1lab.store import Run
 from or1lab.sweep import parse_seeds, run_sweep
@@ -298,3 +298,17 @@ def test_the_time_left_of_a_run_that_went_back_to_its_checkpoint(notebook, monke
         run.log("step", step=step)
         told.append(screen._look(screen.outcomes[0])[1])
     assert told == ["?", "?", "4 s", "2 s"]
+
+
+@pytest.mark.parametrize(
+    ("state", "begun", "said"),
+    [("queued", True, "queued"), ("training", False, "started"), ("training", True, "goes on")],
+)
+def test_a_job_that_begins_is_told_from_one_that_goes_on(state, begun, said, tmp_path):
+    (job, *_) = expand(Experiment(**PLAIN), [0], tmp_path)
+    if begun:
+        Run.create(job.folder, recipe=job.recipe.resolved())
+    told = io.StringIO()
+    outcome = Outcome(job, state)
+    Screen(Console(file=told), [outcome]).started(outcome)
+    assert told.getvalue().startswith(f"{job.name}: {said}, log ")
